@@ -1,0 +1,1 @@
+"""Host loops, one module each.  They know nothing of hypervisors, nor of each other."""

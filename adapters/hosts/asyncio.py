@@ -1,0 +1,92 @@
+"""asyncio: the standard library's loop and every loop compatible with it, uvloop among them.
+
+Facts it rests on: `add_reader` is level-triggered on all of them; `call_soon_threadsafe` works before the loop first
+runs; a loop that was closed, as ``asyncio.run`` does at its end, refuses everything with RuntimeError."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from eventbridge.errors import HostUnavailable
+
+
+class AsyncioHost:
+    """``AsyncioHost(loop)``; without a loop the one that is running in this thread, and where none is, a new one of
+    its own, to be run by `eventbridge.Bridge.run`."""
+
+    name = "asyncio"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._ours = False
+        self._stopped = False
+        if loop is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                loop = asyncio.new_event_loop()
+                self._ours = True
+        elif not isinstance(loop, asyncio.AbstractEventLoop):
+            raise TypeError(f"loop must be an asyncio event loop, not {loop!r}")
+        if loop.is_closed():
+            raise HostUnavailable(f"{loop!r} is closed: attach to one that is yet to run, or is running")
+        self.loop = loop
+
+    @classmethod
+    def running(cls) -> AsyncioHost | None:
+        try:
+            return cls(asyncio.get_running_loop())
+        except RuntimeError:
+            return None
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        try:
+            self.loop.add_reader(fd, callback)
+        except NotImplementedError as error:  # Windows' proactor loop
+            raise HostUnavailable(f"{self.loop!r} cannot watch file descriptors") from error
+
+    def unwatch(self, fd: int) -> None:
+        if not self.loop.is_closed():
+            self.loop.remove_reader(fd)
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        try:
+            self.loop.call_soon_threadsafe(callback)
+        except RuntimeError as error:
+            raise HostUnavailable(f"{self.loop!r} is closed") from error
+
+    def is_loop_thread(self) -> bool:
+        if not self.loop.is_running():
+            return True
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def report(self, exception: BaseException, context: str) -> None:
+        self.loop.call_exception_handler({"message": f"exception {context}", "exception": exception})
+
+    # -- RunnableHost
+
+    def run(self) -> None:
+        if self.loop.is_running():
+            raise HostUnavailable("this asyncio loop is running already: await something in it instead")
+        self.loop.run_forever()
+
+    def stop(self) -> None:
+        self.loop.stop()
+
+    def close(self) -> None:
+        if self._ours and not self.loop.is_running():
+            self.loop.close()
+
+    # -- AwaitingHost
+
+    async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        subscribe(lambda: None if future.done() else future.set_result(None))
+        try:
+            await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,461 @@
+"""Bridge: what an application holds, and what hypervisor libraries are plugged into.
+
+It joins a registry (what is wanted), a poller (one fd that is readable when there is work), a dispatcher (one pass
+over that work) and a host loop (whoever calls the dispatcher), and owns their lifetimes: attaching, moving to another
+host (D9), closing (D8), forking (D7).  Any thread may call it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import host as hosts
+from .dispatcher import Dispatcher
+from .errors import HostUnavailable, UnknownHandle
+from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
+from .host import AwaitingHost, HostLoop, RunnableHost
+from .masks import effective
+from .models import AttachedSource, DirectSource
+from .poll_fallback import best_poller
+from .poller import PollerProtocol
+from .registry import Registry
+from .sides import hook_side
+from .timers import Timer
+from .transfer import give
+
+ErrorHandler = Callable[[BaseException, str], None]
+LONGEST_TIMEOUT = 2**31 - 1
+"""Milliseconds: what fits libvirt's C int; 24 days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a bridge has done so far; the times are in seconds."""
+
+    host: str
+    handles: int
+    timeouts: int
+    passes: int
+    callbacks: int
+    errors: int
+    slowest: float
+    """How long the slowest callback took."""
+    slowest_callback: str
+    lag: float
+    """The most that a timeout was called after its deadline."""
+
+
+class Bridge:
+    """One dispatcher on one host loop.
+
+    ``host`` is a name (``"select"``, ``"libuv"``, ``"asyncio"``...), a `HostLoop`, or None for the loop that is
+    running in this thread.  By name, a host that finds no running loop makes one of its own, to be run by `run`.
+    ``on_error(exception, context)`` is told of each exception of a callback or free, on the loop's thread; without it
+    the host loop's own exception handler is.
+
+    Raises `HostUnavailable` where there is no such host or no such loop.  Every method may be called from any thread
+    unless it says otherwise. Upstream of the six: libvirt's ``virEventRegisterImpl`` (libvirt-event.h)."""
+
+    def __init__(
+        self,
+        host: HostLoop | str | None = None,
+        *,
+        on_error: ErrorHandler | None = None,
+        poller: PollerProtocol | None = None,
+    ) -> None:
+        if host is None:
+            host = hosts.running()
+        elif isinstance(host, str):
+            host = hosts.by_name(host)
+        elif not isinstance(host, HostLoop):
+            raise TypeError(
+                f"host must be a name, a HostLoop or None, not {host!r}; "
+                "a loop of yours goes into its host first: AsyncioHost(loop)"
+            )
+        self._host: HostLoop = host
+        self._watching: HostLoop | None = None
+        self._on_error = on_error
+        self._poller = poller or best_poller()
+        self._registry = Registry(self._poller)
+        self._dispatcher = Dispatcher(self._registry, self.is_loop_thread, self._report, self._rebuild)
+        self._sources: dict[int, tuple[DirectSource, AttachedSource]] = {}
+        self._closed = threading.Event()
+        self._stop_when: Callable[[], bool] | None = None
+        try:
+            self._on_loop(host, self._watch)
+        except BaseException:
+            self._poller.close()
+            raise
+        _living.add(self)
+
+    # -- handles and timeouts: the hook side
+
+    @hook_side
+    def add_handle(
+        self,
+        fd: int,
+        events: int,
+        callback: HandleCallback,
+        opaque: Any = None,
+        free: FreeCallback | None = None,
+        *,
+        unpack: bool = False,
+    ) -> int:
+        """Watch a file descriptor; returns its id, 1 or more, never used again in this bridge's life (H1).
+
+        ``callback(id, fd, events, opaque)`` is called on the loop's thread, for as long as the fd is ready for
+        ``events``, a combination of `Events`; ERROR and HANGUP are reported asked for or not, and 0 turns the handle
+        off (H2).  ``free(opaque)`` is called once on the loop's thread after the handle is removed (H7).  The bridge
+        never closes ``fd`` nor changes its flags (H10).  With ``unpack`` the call is ``callback(id, fd, events,
+        opaque[0], opaque[1])``, which spares a C function the Python one that would take ``opaque`` apart for it.
+
+        Raises TypeError, ValueError, OSError (EBADF for an fd that is not open), `BridgeClosed` or `BridgeForked`;
+        nothing is then registered, and ``free`` will not be called."""
+        if type(fd) is not int or fd < 0:
+            fd = check_fd(fd)
+        mask = effective(events)
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, as callback(id, fd, events, opaque); found {callback!r}")
+        if free is not None and not callable(free):
+            raise TypeError(f"free must be callable, as free(opaque), or None; found {free!r}")
+        try:
+            return self._registry.add_handle(Handle(fd, mask, callback, opaque, free, unpack))
+        except OSError as error:
+            raise cannot_watch(fd, error) from None
+
+    @hook_side
+    def update_handle(self, id: int, events: int) -> None:
+        """Change what a handle asks for, at once (H5).  `UnknownHandle` for an id that is not registered; OSError
+        EBADF, and nothing changed, where its fd was closed."""
+        self._registry.update_handle(id, effective(events))
+
+    @hook_side
+    def remove_handle(self, id: int) -> None:
+        """No call starts after this returns on the loop's thread; from another, at most one that was decided already
+        (H6). Raises `UnknownHandle`."""
+        self._registry.remove_handle(id)
+
+    @hook_side
+    def add_timeout(
+        self,
+        ms: int,
+        callback: TimeoutCallback,
+        opaque: Any = None,
+        free: FreeCallback | None = None,
+        *,
+        unpack: bool = False,
+    ) -> int:
+        """Call ``callback(id, opaque)`` on the loop's thread every ``ms`` milliseconds, first after ``ms``; 0: in
+        every pass of the loop; -1: not until updated (T1).  Never early (T3).  Returns an id as `add_handle` does, of
+        a space of its own.
+
+        Raises TypeError, ValueError (``ms`` beyond -1 .. 2**31-1), `BridgeClosed` or `BridgeForked`.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, as callback(id, opaque); found {callback!r}")
+        if free is not None and not callable(free):
+            raise TypeError(f"free must be callable, as free(opaque), or None; found {free!r}")
+        return self._registry.add_timeout(Timer(callback, opaque, free, unpack), _milliseconds(ms))
+
+    @hook_side
+    def update_timeout(self, id: int, ms: int) -> None:
+        """Re-arm a timeout from now, at once, also while the loop sleeps (T2).  Raises `UnknownHandle`, and as
+        `add_timeout`."""
+        self._registry.update_timeout(id, _milliseconds(ms))
+
+    @hook_side
+    def remove_timeout(self, id: int) -> None:
+        """As `remove_handle`."""
+        self._registry.remove_timeout(id)
+
+    # -- direct-fd sources
+
+    def add_source(self, source: DirectSource) -> None:
+        """Serve a library of the direct-fd model: poll its fd for what it wishes, drain it, mind its deadline."""
+        if id(source) in self._sources:
+            raise ValueError(f"{source!r} is on this bridge already")
+        self._sources[id(source)] = (source, AttachedSource(self, source))
+
+    def update_source(self, source: DirectSource) -> None:
+        """Ask the source again for its events and its deadline: they have changed outside its ``drain``."""
+        self._attached(source).refresh()
+
+    def remove_source(self, source: DirectSource) -> None:
+        """Stop serving it; its ``detached`` is called on the loop's thread.  `UnknownHandle` where it is not on this
+        bridge."""
+        attached = self._attached(source)
+        del self._sources[id(source)]
+        attached.detach()
+
+    def _attached(self, source: DirectSource) -> AttachedSource:
+        try:
+            return self._sources[id(source)][1]
+        except KeyError:
+            self._registry.check()
+            raise UnknownHandle(f"{source!r} is not on this bridge") from None
+
+    # -- running, where the loop is ours to run
+
+    def run(self, until: Callable[[], bool] | None = None, timeout: float | None = None) -> bool:
+        """Run the host's loop in this thread until ``until()`` is true (asked first, then after every pass), `stop`
+        is called, or ``timeout`` seconds have passed.  False only for the timeout.
+
+        For hosts that are ours to run: select, libuv, and an asyncio loop that nobody runs.  `HostUnavailable` for
+        others."""
+        self._registry.check()
+        runnable = self._host
+        if not isinstance(runnable, RunnableHost):
+            raise HostUnavailable(
+                f"the {self._host.name} loop is not ours to run: run it as its own documentation says"
+            )
+        if until is not None and until():
+            return True
+        expired = False
+
+        def expire(id: int, opaque: Any) -> None:
+            nonlocal expired
+            expired = True
+            runnable.stop()
+
+        def check() -> None:
+            if until is not None and until():
+                runnable.stop()
+
+        deadline = Timer(expire, None, None)
+        outer, self._dispatcher.each_pass = self._dispatcher.each_pass, check if until is not None else None
+        try:
+            if timeout is not None:
+                with self._registry.lock:
+                    self._registry.set_timer(deadline, max(1, -int(-timeout * 1000 // 1)))
+            runnable.run()
+        finally:
+            self._dispatcher.each_pass = outer
+            with self._registry.lock:
+                self._registry.timers.forget(deadline)
+        return not expired or (until is not None and until())
+
+    def stop(self) -> None:
+        """End `run`.  Any thread, and from within a callback."""
+        self._registry.check()
+        if not isinstance(self._host, RunnableHost):
+            raise HostUnavailable(f"the {self._host.name} loop is not ours to stop")
+        self._on_loop(self._host, self._host.stop)
+
+    # -- the whole bridge
+
+    @property
+    def host(self) -> HostLoop:
+        """The host loop it is on."""
+        return self._host
+
+    @property
+    def closed(self) -> bool:
+        return self._registry.refusal is not None
+
+    def is_loop_thread(self) -> bool:
+        """Is this the thread that runs the host loop (or does nobody run it now)?"""
+        return self._host.is_loop_thread()
+
+    def is_empty(self) -> bool:
+        """Is nothing registered, and every ``free`` called?"""
+        return self._registry.is_empty()
+
+    def stats(self) -> Stats:
+        """What it has done so far.  Any thread; a snapshot."""
+        dispatcher = self._dispatcher
+        return Stats(
+            host=self._host.name,
+            handles=len(self._registry.handles),
+            timeouts=len(self._registry.timeouts),
+            passes=dispatcher.passes,
+            callbacks=dispatcher.callbacks,
+            errors=dispatcher.errors,
+            slowest=dispatcher.slowest,
+            slowest_callback="" if dispatcher.slowest_callback is None else repr(dispatcher.slowest_callback),
+            lag=dispatcher.lag / 1e9,
+        )
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait, in a task of the host loop, until nothing is registered and every ``free`` is called; False after
+        ``timeout`` seconds. May be awaited by several at once.  On a host without tasks:
+        ``bridge.run(until=bridge.is_empty)``."""
+        if not isinstance(self._host, AwaitingHost):
+            raise HostUnavailable(
+                f"the {self._host.name} host has no tasks to wait in: "
+                "use bridge.run(until=bridge.is_empty, timeout=...)"
+            )
+        waiting: list[Callable[[], None]] = []
+
+        def subscribe(done: Callable[[], None]) -> None:
+            waiting.append(done)
+            self._registry.drained_to.append(done)
+            self._tell_drained()
+
+        if self._registry.is_empty():
+            return True
+        try:
+            return await self._host.wait_for(subscribe, timeout)
+        finally:
+            for done in waiting:
+                with contextlib.suppress(ValueError):
+                    self._registry.drained_to.remove(done)
+
+    def _tell_drained(self) -> None:
+        """After every pass while somebody drains."""
+        waiting = self._registry.drained_to
+        if waiting and not self._registry.is_empty():
+            self._dispatcher.after_pass(self._tell_drained)
+        elif waiting:
+            for done in list(waiting):
+                done()
+
+    def move(self, host: HostLoop | str) -> None:
+        """Go on on another host loop with everything that is registered (D9).  The old loop's last pass is over
+        before the new one's first begins.  From any thread; both loops may be running, or neither."""
+        self._registry.check()
+        new = hosts.by_name(host) if isinstance(host, str) else host
+        if not isinstance(new, HostLoop):
+            raise TypeError(f"host must be a name or a HostLoop, not {host!r}")
+        old, self._host = self._host, new
+
+        def hand_over() -> None:
+            if self._watching is not None:
+                self._watching.unwatch(self._poller.fileno())
+                self._watching = None
+            if self._host is new and not self.closed:
+                self._on_loop(new, self._watch)
+
+        def after_this_pass() -> None:
+            if self._dispatcher.in_pass:
+                self._dispatcher.after_pass(hand_over)
+            else:
+                hand_over()
+
+        try:
+            self._on_loop(old, after_this_pass)
+        except HostUnavailable:  # closed for good: it will not call us again
+            self._watching = None
+            self._on_loop(new, self._watch)
+
+    def transfer(self, to: Bridge, free: FreeCallback) -> tuple[dict[int, int], dict[int, int]]:
+        """Carry what was registered with this very ``free`` function, and only that, to another bridge, with the
+        calls of it that are owed.
+
+        So what one library has here follows it to where it is installed next, and the rest stays.  Ids are kept but
+        for those that the other bridge has given out itself: returned are the new ids by the old, of handles and of
+        timeouts; their callbacks are told the old ones still.  Any thread."""
+        to._registry.check()
+        return give(self._registry, to._registry, free)
+
+    def close(self) -> None:
+        """Remove every handle and timeout, call every ``free``, and be gone (D8).  Idempotent; any thread; returns at
+        once.
+
+        Where another thread runs the loop the frees are called there, soon; inside a callback, when the pass is over.
+        """
+        if not self._registry.close():
+            return
+        _living.discard(self)
+
+        def finish() -> None:
+            if self._dispatcher.in_pass:
+                self._dispatcher.after_pass(finish)
+                return
+            if self._watching is not None:
+                self._watching.unwatch(self._poller.fileno())
+                self._watching = None
+            while self._registry.frees:
+                self._dispatcher.run_frees(len(self._registry.frees))
+            self._tell_drained()
+            self._poller.close()
+            if isinstance(self._host, RunnableHost):
+                self._host.close()
+            self._closed.set()
+
+        try:
+            self._on_loop(self._host, finish)
+        except HostUnavailable:  # the loop is closed for good: nobody can call us any more
+            self._watching = None
+            finish()
+
+    def __enter__(self) -> Bridge:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = (
+            "closed"
+            if self.closed
+            else f"{len(self._registry.handles)} handles, {len(self._registry.timeouts)} timeouts"
+        )
+        return f"<Bridge on {self._host.name}: {state}>"
+
+    # -- for the dispatcher and the host
+
+    @staticmethod
+    def _on_loop(host: HostLoop, step: Callable[[], None]) -> None:
+        """Now, where this thread may touch the loop; else soon, on the loop's own."""
+        if host.is_loop_thread():
+            step()
+        else:
+            host.call_soon_threadsafe(step)
+
+    def _watch(self) -> None:
+        if not self.closed and self._watching is None:
+            self._host.watch(self._poller.fileno(), self._dispatcher.run_pass)
+            self._watching = self._host
+
+    def _rebuild(self) -> None:
+        """Leave ghosts behind (H11): the host must look away while the poller's fd becomes another file."""
+        host = self._watching
+        if host is None:
+            return
+        host.unwatch(self._poller.fileno())
+        try:
+            with self._registry.lock:
+                self._registry.table.rebuild()
+        finally:
+            host.watch(self._poller.fileno(), self._dispatcher.run_pass)
+
+    def _report(self, error: BaseException, context: str) -> None:
+        if self._on_error is not None:
+            self._on_error(error, context)
+        else:
+            self._host.report(error, f"{context} of {self!r}")
+
+    def _forked(self) -> None:
+        """In the child: refuse everything, touch nothing (D7)."""
+        self._registry.abandon()
+
+
+def attach(*, on_error: ErrorHandler | None = None) -> Bridge:
+    """A new bridge on the loop that is running in this thread, whichever it is; `HostUnavailable` where none is."""
+    return Bridge(on_error=on_error)
+
+
+def _milliseconds(ms: object) -> int:
+    if not isinstance(ms, int):
+        raise TypeError(f"ms must be a whole number of milliseconds, or -1 to disable; found {ms!r}")
+    if not -1 <= ms <= LONGEST_TIMEOUT:
+        raise ValueError(f"ms must be between -1 (disabled) and {LONGEST_TIMEOUT}; found {ms}")
+    return ms
+
+
+_living: weakref.WeakSet[Bridge] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for bridge in list(_living):
+        bridge._forked()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

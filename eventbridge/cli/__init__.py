@@ -1,0 +1,1 @@
+"""The command ``eventbridge``: one file a subcommand."""

@@ -1,0 +1,348 @@
+"""One pass: what happens when the host says that the bridge's fd is readable.  Rules D1-D5; all of it is loop side.
+
+Theory of operation.  Work is taken in *rounds*: a round is what was due and what was ready at one moment, the
+timeouts first (D3).  A *pass* is one call from the host and ends with its budget (D2); a round that is longer goes on
+in the next pass, before anything new is looked for, so nobody starves however many are ready.  A round is two plain
+iterators; taking from them is what "delivered once" means (D5): when a callback runs the host loop again, the nested
+pass goes on with the very same iterators, and the outer one finds them further along.
+
+Between the moment of the poll and the moment of a callback the world changes.  What was removed, turned off or
+re-armed is asked of the registry at each call (H5); a number that was removed or added since is in
+``FdTable.touched``, and what the round holds on it is dropped: level-triggered polling reports again whatever is
+still true.
+
+While a callback runs a nested loop, its own handle is not called again: its fd is muted until the outer call has
+returned."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from time import monotonic, monotonic_ns
+
+from .handles import Handle, SharedFd
+from .masks import FROM_KERNEL, TO_KERNEL
+from .registry import Registry
+from .sides import loop_side
+from .timers import Timer
+
+BUDGET_CALLBACKS = 256
+BUDGET_SECONDS = 0.002
+AUDIT_EVERY = 64  # rounds; see _audit
+QUICK = 0.0002  # seconds; what takes longer is worth timing by itself
+CAREFUL_PASSES = 1000
+
+
+class Dispatcher:
+    """The passes over one registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        is_loop_thread: Callable[[], bool],
+        report: Callable[[BaseException, str], None],
+        rebuild: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._table = registry.table
+        self._poll = registry.poller.poll
+        self.is_loop_thread = is_loop_thread
+        self._report = report
+        self._rebuild = rebuild
+        self._timeouts: Iterator[Timer] | None = None  # what is left of the round: its timeouts,
+        self._events: Iterator[tuple[int, int]] = iter(())  # then its events
+        self._left = False  # is anything left of it?
+        self._rounds = 0
+        self._careful = 1  # for so many passes every callback is timed by itself
+        self._depth = 0
+        self._current: Handle | Timer | None = None  # whose callback is running
+        self._outer: list[Handle | Timer | None] = []  # whose callbacks are running further out, when passes nest
+        self._muted: list[Handle] = []  # to be unmuted,
+        self._steps: list[Callable[[], None]] = []  # and steps to be taken,
+        self._chores = False  # if there are any, after the outermost pass
+        self.each_pass: Callable[[], None] | None = None  # called after every outermost pass
+        self.passes = 0
+        self.callbacks = 0
+        self.errors = 0
+        self.slowest = 0.0  # seconds
+        self.slowest_callback: object = None
+        self.lag = 0  # ns, the most that a timeout was late
+
+    @property
+    def in_pass(self) -> bool:
+        return self._depth > 0
+
+    @loop_side
+    def run_pass(self) -> None:
+        """The host's callback.  Runs at most a budget of callbacks; while more is to do the poller's fd stays
+        readable."""
+        registry = self._registry
+        if registry.refusal is not None:
+            return
+        if self._depth:
+            self._outer.append(self._current)
+        self._depth += 1
+        registry.dispatching = True
+        try:
+            now = monotonic()
+            if not self._left:
+                self._begin_round(now)
+            limit = now + BUDGET_SECONDS
+            room = BUDGET_CALLBACKS
+            if self._timeouts is not None:
+                room = self._fire(self._timeouts, room, limit)
+            if room:
+                events = self._events
+                if self._dispatch(events, room, now, limit):
+                    # A nested pass may have begun a round of its own meanwhile, which is then what is left.
+                    self._left = events is not self._events or self._timeouts is not None
+        finally:
+            self.passes += 1
+            self._depth -= 1
+            if self._depth:
+                self._current = self._outer.pop()
+                self._settle()
+            else:
+                self._current = None
+                registry.dispatching = False  # before looking at what is to do (see Registry.wake)
+                if registry.awake or self._left or self._chores:
+                    self._settle()
+                if self.each_pass is not None:
+                    self.each_pass()
+
+    def _begin_round(self, now: float) -> None:
+        """What is ready now, and what is due."""
+        registry, table = self._registry, self._table
+        if registry.awake:
+            registry.awake = False  # before looking: work that is added from here on says so again
+            self._chores = True
+        if table.ghosts:
+            self._rebuild()
+        if table.touched:
+            table.touched.clear()
+        events = self._poll(BUDGET_CALLBACKS)
+        self._rounds += 1
+        if table.always_ready or table.shared or not self._rounds % AUDIT_EVERY:
+            events = self._prepare(events)
+        self._events = iter(events)
+        if now >= registry.look_at:
+            self._timeouts = iter(registry.take_due())
+        self._left = True
+
+    def _prepare(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The less usual things that make a round's events."""
+        table = self._table
+        with self._registry.lock:
+            if not self._rounds % AUDIT_EVERY:
+                # What fires under a number that is still held may be a ghost, which would fire for ever: make sure,
+                # now and then.
+                for fd, _ in events:
+                    table.check(fd)
+            events = events + [(fd, TO_KERNEL[entry.mask]) for fd, entry in table.always_ready.items() if entry.mask]
+            return self._split(events) if table.shared else events
+
+    def _split(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """An event of a number that several handles share becomes one for each of them, under the number -id (see
+        handles.py)."""
+        split: list[tuple[int, int]] = []
+        for fd, bits in events:
+            entry = self._table.fds.get(fd)
+            if isinstance(entry, SharedFd) and entry.mask:
+                split.extend((-member.id, bits) for member in entry.members)
+            else:
+                split.append((fd, bits))
+        return split
+
+    def _fire(self, timeouts: Iterator[Timer], room: int, limit: float) -> int:
+        """Call the round's timeouts that are still due; returns how many callbacks more the pass may make."""
+        for timer in timeouts:
+            now = monotonic_ns()
+            deadline = timer.deadline
+            if deadline > now or timer in self._outer:
+                continue  # re-armed, disabled or removed since the round began; or its callback is running further out
+            if deadline:
+                self.lag = max(self.lag, now - deadline)
+                self._registry.next_period(timer)
+            self._current = timer
+            self.callbacks += 1
+            before = monotonic()
+            try:
+                if timer.unpack:
+                    timer.callback(timer.id, timer.opaque[0], timer.opaque[1])
+                else:
+                    timer.callback(timer.id, timer.opaque)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # D4: contained, whatever it is
+                self._contain(error, timer)
+            after = monotonic()
+            if after - before > QUICK:
+                self._note_slow(after - before, timer.callback)
+            room -= 1
+            if after > limit or not room:
+                return 0
+        if self._timeouts is timeouts:  # not a nested pass's, of a later round
+            self._timeouts = None
+        return room
+
+    def _dispatch(self, events: Iterator[tuple[int, int]], room: int, before: float, limit: float) -> bool:
+        """Call the round's handles that are still there and still interested; True when the round is finished.
+
+        A reading of the clock costs a tenth of a quick callback.  So while callbacks are quick they are timed in
+        fours, and one by one from the first four that were not, for as long as there is reason to."""
+        touched = self._table.touched
+        fds = self._table.fds
+        outer = self._outer
+        told = FROM_KERNEL
+        start = called = BUDGET_CALLBACKS - room
+        together = 3
+        if self._careful:
+            self._careful -= 1
+            together = 0
+        try:
+            for fd, bits in events:
+                if touched and fd in touched:
+                    continue
+                try:
+                    handle = fds[fd]
+                except KeyError:
+                    self._nobody(fd)
+                    continue
+                ready = handle.mask & told[bits]
+                if not ready:
+                    if handle.armed >= 0 and not handle.mask:
+                        self._take_out(handle)
+                    continue
+                if outer and handle in outer:
+                    self._mute(handle)
+                    continue
+                self._current = handle
+                called += 1
+                try:
+                    if handle.unpack:
+                        opaque = handle.opaque
+                        handle.callback(handle.id, handle.fd, ready, opaque[0], opaque[1])
+                    else:
+                        handle.callback(handle.id, handle.fd, ready, handle.opaque)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # D4: contained, whatever it is
+                    self._contain(error, handle)
+                if called & together:
+                    continue
+                now = monotonic()
+                if now - before > QUICK:
+                    self._note_slow(now - before, f"one of {together + 1} callbacks" if together else handle.callback)
+                    together = 0
+                if now > limit or called >= BUDGET_CALLBACKS:
+                    return False
+                before = now
+            return True
+        finally:
+            self.callbacks += called - start
+
+    def _note_slow(self, seconds: float, callback: object) -> None:
+        self._careful = CAREFUL_PASSES
+        if seconds > self.slowest:
+            self.slowest, self.slowest_callback = seconds, callback
+
+    def _take_out(self, handle: Handle) -> None:
+        with self._registry.lock:
+            self._table.take_out_deaf(handle.fd)
+
+    def _nobody(self, fd: int) -> None:
+        """An event under a number that has no handle: a member of a shared one, removed meanwhile, or a ghost (H11)."""
+        if fd >= 0 and self._registry.refusal is None:
+            with self._registry.lock:
+                self._table.haunt()
+
+    def _mute(self, handle: Handle) -> None:
+        """Ready again while its own callback runs a nested loop: not called, and not to spin that loop either.
+
+        Where others share the number they go on hearing of it, and the nested loop spins: better than deaf.
+        """
+        with self._registry.lock:
+            if self._table.fds.get(handle.fd) is handle and self._table.mute(handle.fd):
+                self._muted.append(handle)
+                self._chores = True
+
+    # -- after a pass
+
+    def after_pass(self, step: Callable[[], None]) -> None:
+        """Call ``step()`` once after the outermost pass that is under way, or after the next, with a clean stack."""
+        self._steps.append(step)
+        self._chores = True
+
+    def _settle(self) -> None:
+        """What a pass leaves behind: frees to call, steps to take, and a poller that stays readable while there is
+        more to do."""
+        registry = self._registry
+        registry.awake = False
+        if registry.frees:
+            self.run_frees(BUDGET_CALLBACKS)
+        if self._chores and not self._depth:
+            self._do_chores()
+        if registry.refusal is None and self._more_to_do():
+            registry.awake = True
+            registry.poller.wake()
+
+    def _do_chores(self) -> None:
+        self._chores = False
+        muted, self._muted = self._muted, []
+        with self._registry.lock:
+            for handle in muted:
+                self._table.unmute(handle.fd)
+        steps, self._steps = self._steps, []
+        for step in steps:
+            step()
+
+    def _more_to_do(self) -> bool:
+        """Would another pass, at once, do something?  What waits for a callback further out to return does not
+        count."""
+        registry, table, outer = self._registry, self._table, self._outer
+        if self._left or table.ghosts or registry.awake:
+            return True
+        with registry.lock:
+            return (
+                any(item not in outer for _, _, item in registry.frees)
+                or any(timer not in outer for timer in registry.timers.every_pass.values())
+                or any(entry.mask and entry not in outer for entry in table.always_ready.values())
+            )
+
+    @loop_side
+    def run_frees(self, most: int) -> None:
+        """Call what ``free`` are owed (H7), but for those whose own callback is still running further out."""
+        frees = self._registry.frees
+        kept = []
+        try:
+            while frees and most:
+                free, opaque, item = frees.popleft()
+                if self._depth and (item is self._current or item in self._outer):
+                    kept.append((free, opaque, item))
+                    continue
+                most -= 1
+                try:
+                    free(opaque)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # D4, for a free as for a callback
+                    self._contain(error, item)
+        finally:
+            frees.extend(kept)
+
+    def _contain(self, error: BaseException, item: Handle | Timer) -> None:
+        """Report once; the handle stays.  A callback that fails may have met a closed fd: make sure that it is not a
+        ghost's."""
+        self.errors += 1
+        if isinstance(item, Handle):
+            context = f"in the callback of handle {item.id} on fd {item.fd}"
+            with self._registry.lock:
+                self._table.check(item.fd)
+        else:
+            context = f"in the callback of timeout {item.id}"
+        try:
+            self._report(error, context)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # the error handler's own error must not end the pass
+            sys.excepthook(*sys.exc_info())

@@ -1,0 +1,81 @@
+"""Which hypervisor a URI means, and what every driver can do: tell its events.
+
+Drivers live in ``eventbridge.adapters.hypervisors`` and are reached by name only.  Anybody's may be announced through
+the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's scheme, its object a `Driver`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from .bridge import Bridge
+from .errors import HypervisorUnavailable
+from .events import Emit
+
+ENTRY_POINT_GROUP = "eventbridge.hypervisors"
+
+_LIBVIRT = "eventbridge.adapters.hypervisors.libvirt.driver:driver"
+_SIM = "eventbridge.adapters.hypervisors.sim.driver:driver"
+
+# libvirt's schemes are those of its documentation (uri.html, and the pages of its drivers).
+_LIBVIRT_SCHEMES = ["test", "qemu", "xen", "lxc", "ch", "vz", "bhyve", "vbox", "openvz", "hvf", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "vmwarews", "vmwarefusion"]
+
+# Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
+BUILT_IN: dict[str, tuple[str, str]] = {
+    "sim": (_SIM, "it is part of eventbridge"),
+    **dict.fromkeys(
+        _LIBVIRT_SCHEMES, (_LIBVIRT, "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python")
+    ),
+}
+
+
+class Subscription(Protocol):
+    """A source of events that is open."""
+
+    def close(self) -> None:
+        """No event is emitted after it returns.  May block: not on the loop's thread while the loop runs.
+        Idempotent."""
+
+
+class Driver(Protocol):
+    """One hypervisor."""
+
+    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Subscription:
+        """Open ``uri`` and call ``emit(event)`` on the bridge's loop for everything that happens from then on.
+
+        Blocks until it is open: call it on a thread of its own where a loop is running.  `HypervisorError` where it
+        cannot be opened."""
+
+    def version(self) -> str:
+        """The library's name and version, for ``eventbridge doctor``."""
+
+
+def scheme(uri: str) -> str:
+    """What decides the driver: the part of the URI's scheme before "+"; `HypervisorUnavailable` for what is no URI."""
+    found = urlsplit(uri).scheme
+    if not found or ":" not in uri:
+        raise HypervisorUnavailable(f"{uri!r} is no URI: it needs a scheme, as in sim:///default or qemu:///system")
+    return found.partition("+")[0]
+
+
+def find(uri: str) -> Driver:
+    """The driver for a URI; `HypervisorUnavailable` where its scheme is not known or its library is missing."""
+    wanted = scheme(uri)
+    if wanted in BUILT_IN:
+        target, install = BUILT_IN[wanted]
+        module, _, attribute = target.partition(":")
+        try:
+            found: Any = getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            raise HypervisorUnavailable(f"{uri}: its library cannot be loaded: {error}; {install}") from error
+        driver: Driver = found
+        return driver
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == wanted:
+            announced: Driver = entry.load()
+            return announced
+    raise HypervisorUnavailable(
+        f"{uri}: no driver knows the scheme {wanted!r}; there are: {', '.join(sorted(BUILT_IN))}"
+    )

@@ -1,0 +1,129 @@
+"""What eventbridge asks of a host loop, and how it finds one.
+
+A host adapter is small because the bridge has one fd for everything: the host watches it, runs a function on its own
+thread, and says which thread that is.  Adapters live in ``eventbridge.adapters.hosts``, one module each; anybody's
+may be announced through the entry-point group ``eventbridge.hosts``, where the entry's name is the host's and its
+object a class with a ``running()`` class method (`HostFactory`).
+
+The core reaches them by name only: nothing here imports an adapter until it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+from .errors import HostUnavailable
+
+ENTRY_POINT_GROUP = "eventbridge.hosts"
+
+# Name: module and class, the library that must be loaded for such a loop to be running here, and what to install.
+BUILT_IN: dict[str, tuple[str, str, str]] = {
+    "asyncio": ("eventbridge.adapters.hosts.asyncio:AsyncioHost", "asyncio", "it is in the standard library"),
+    "libuv": ("eventbridge.adapters.hosts.libuv:LibuvHost", "", "pip install eventbridge[libuv]"),
+    "select": ("eventbridge.adapters.hosts.select:SelectHost", "", "it is in the standard library"),
+}
+
+
+@runtime_checkable
+class HostLoop(Protocol):
+    """A loop that somebody runs.  Its thread is whichever thread runs it, not the one that made this object."""
+
+    name: str
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback()`` on the loop's thread while ``fd`` is readable (level-triggered).  The loop's thread, or
+        before it runs."""
+
+    def unwatch(self, fd: int) -> None:
+        """Stop; nothing happens where ``fd`` is not watched or the loop is closed.  The loop's thread, or when it
+        does not run."""
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Run ``callback()`` once on the loop's thread.  Any thread; `HostUnavailable` where the loop is closed for
+        good."""
+
+    def is_loop_thread(self) -> bool:
+        """May this thread touch the loop now?  True on the thread that runs it, and anywhere while nobody runs it."""
+
+    def report(self, exception: BaseException, context: str) -> None:
+        """Hand a callback's exception to the loop's own handler for such.  Must not raise.  The loop's thread."""
+
+
+@runtime_checkable
+class RunnableHost(HostLoop, Protocol):
+    """A host whose loop is ours to run."""
+
+    def run(self) -> None:
+        """Run the loop in this thread until `stop`.  A KeyboardInterrupt or SystemExit of a callback's comes out of
+        it."""
+
+    def stop(self) -> None:
+        """Have `run` return after the present pass.  The loop's thread."""
+
+    def close(self) -> None:
+        """Give back what the host made for itself (not a loop that was given to it).  Idempotent."""
+
+
+@runtime_checkable
+class AwaitingHost(HostLoop, Protocol):
+    """A host whose tasks can await something of the bridge's."""
+
+    async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
+        """Call ``subscribe(done)`` and wait until somebody on the loop's thread calls ``done()``; False after
+        ``timeout`` seconds."""
+
+
+class HostFactory(Protocol):
+    """A host adapter's class."""
+
+    def __call__(self) -> HostLoop:
+        """The host on this thread's running loop, or on one of its own where the loop is ours to make; else
+        `HostUnavailable`."""
+
+    def running(self) -> HostLoop | None:
+        """The host on the loop that is running in this thread, or None."""
+
+
+def names() -> list[str]:
+    """The hosts that can be asked for by name: ours, then those announced by others."""
+    return [*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in BUILT_IN)]
+
+
+def factory(name: str) -> HostFactory:
+    """The adapter's class; `HostUnavailable` for a name that is not known, or whose library is missing."""
+    if name in BUILT_IN:
+        target, _, install = BUILT_IN[name]
+        module, _, attribute = target.partition(":")
+        try:
+            found: Any = getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            raise HostUnavailable(f"the host loop {name!r} cannot be used here: {error}; {install}") from error
+        return found  # type: ignore[no-any-return]  # the table's promise, held by the conformance suite
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            announced: HostFactory = entry.load()
+            return announced
+    raise HostUnavailable(f"no host loop is called {name!r}; there are: {', '.join(names())}")
+
+
+def by_name(name: str) -> HostLoop:
+    """A host by its name."""
+    return factory(name)()
+
+
+def running() -> HostLoop:
+    """The host on the loop that is running in this thread, whichever it is; `HostUnavailable` where none is."""
+    for name in names():
+        if name in BUILT_IN and BUILT_IN[name][1] not in sys.modules:
+            continue  # its library is not even loaded (or its loop cannot be seen from outside)
+        host = factory(name).running()
+        if host is not None:
+            return host
+    raise HostUnavailable(
+        "no event loop is running in this thread: call attach() inside one (a coroutine, a callback), "
+        f"or name a loop: Bridge(NAME) with one of {', '.join(names())}"
+    )

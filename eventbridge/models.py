@@ -1,0 +1,124 @@
+"""The two ways in which a hypervisor's library meets an event loop, as protocols.
+
+*Callback model* (libvirt, libxl 4.2 and later): the library is given six functions and registers with us what it
+wants watched.  A `Bridge` is such a set of functions; `CallbackModel` is the part of it that a library's hooks are
+translated to.
+
+*Direct-fd model* (libxl 4.1, libxenstore, QMP): the library, or we in its place, has one fd; we ask what it wishes to
+be polled for and when it wants to be called at the latest, and drain it when either comes true.  That is a
+`DirectSource`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
+
+from .errors import BridgeClosed, UnknownHandle
+from .handles import FreeCallback, HandleCallback, TimeoutCallback
+from .masks import ALL
+
+
+class CallbackModel(Protocol):
+    """What a library that registers with us is given.  Hook side: any thread.  See `eventbridge.Bridge` for what each
+    does."""
+
+    def add_handle(
+        self, fd: int, events: int, callback: HandleCallback, opaque: object = None, free: FreeCallback | None = None
+    ) -> int: ...
+
+    def update_handle(self, id: int, events: int) -> None: ...
+
+    def remove_handle(self, id: int) -> None: ...
+
+    def add_timeout(
+        self, ms: int, callback: TimeoutCallback, opaque: object = None, free: FreeCallback | None = None
+    ) -> int: ...
+
+    def update_timeout(self, id: int, ms: int) -> None: ...
+
+    def remove_timeout(self, id: int) -> None: ...
+
+
+class DirectSource(Protocol):
+    """One fd with somebody behind it who must be drained.  All methods are called on the loop's thread, but for the
+    first look at `fileno`, `events` and `deadline`, which `Bridge.add_source` takes on the caller's."""
+
+    def fileno(self) -> int:
+        """The fd.  The same for the source's life."""
+
+    def events(self) -> int:
+        """What to poll for now, a mask of `eventbridge.Events`; 0: nothing."""
+
+    def deadline(self) -> float | None:
+        """When to drain at the latest, in seconds of `time.monotonic`; None: only when the fd is ready."""
+
+    def drain(self, events: int) -> None:
+        """The fd is ready for ``events``, or (0) the deadline has passed: take what is there, without blocking.
+        Afterwards `events` and `deadline` are asked again."""
+
+    def detached(self) -> None:
+        """The source is removed, or the bridge closed: the last call it gets.  The fd may be closed now."""
+
+
+class AttachedSource:
+    """A `DirectSource` served by a bridge's callback model: one handle, and a timeout once it first names a
+    deadline."""
+
+    def __init__(self, bridge: CallbackModel, source: DirectSource) -> None:
+        self._bridge = bridge
+        self._source = source
+        self._events = source.events()
+        self._timeout: int | None = None
+        self._handle = bridge.add_handle(source.fileno(), self._events, self._ready, None, self._freed)
+        self._left = 1  # frees until the source is told
+        self._set_deadline()
+
+    def refresh(self) -> None:
+        """Ask the source again what it wants."""
+        events = self._source.events()
+        if events != self._events:
+            self._bridge.update_handle(self._handle, events & ALL)
+            self._events = events
+        self._set_deadline()
+
+    def detach(self) -> None:
+        self._bridge.remove_handle(self._handle)
+        if self._timeout is not None:
+            self._bridge.remove_timeout(self._timeout)
+
+    def _set_deadline(self) -> None:
+        deadline = self._source.deadline()
+        # Rounded up: a source is never drained early (T3).
+        ms = -1 if deadline is None else max(0, -int((monotonic() - deadline) * 1000 // 1))
+        if self._timeout is not None:
+            self._bridge.update_timeout(self._timeout, ms)
+        elif ms >= 0:
+            self._timeout = self._bridge.add_timeout(ms, self._overdue, None, self._freed)
+            self._left += 1
+
+    def _ready(self, id: int, fd: int, events: int, opaque: Any) -> None:
+        self._drain(events)
+
+    def _overdue(self, id: int, opaque: Any) -> None:
+        self._drain(0)
+
+    def _drain(self, events: int) -> None:
+        try:
+            self._source.drain(events)
+        finally:
+            if self._left:  # it may have removed itself
+                self._refresh_if_attached()
+
+    def _refresh_if_attached(self) -> None:
+        with contextlib.suppress(UnknownHandle, BridgeClosed):
+            self.refresh()
+
+    def _freed(self, opaque: Any) -> None:
+        self._left -= 1
+        if not self._left:
+            self._source.detached()
+
+
+Attach = Callable[[CallbackModel, DirectSource], AttachedSource]

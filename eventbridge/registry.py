@@ -1,0 +1,221 @@
+"""Handles and timeouts: ids and lifetimes, and the lock over them.  Rules H1, H5-H8, T1-T6, D6; all of it is hook
+side.
+
+One lock, an RLock: a garbage collection inside a locked line may finalize an object of the hypervisor library's,
+whose destructor removes a handle, on this very thread.  It is held over look-ups and epoll_ctl, never over foreign
+code."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from .errors import BridgeClosed, BridgeForked, UnknownHandle
+from .fdtable import FdTable
+from .handles import FreeCallback, Handle
+from .poller import PollerProtocol
+from .sides import hook_side
+from .timers import NEVER, Timer, Timers
+
+INFINITY = float("inf")
+
+
+class Registry:
+    """What is registered on one bridge."""
+
+    def __init__(self, poller: PollerProtocol) -> None:
+        self.lock = threading.RLock()
+        self.poller = poller
+        self.table = FdTable(poller, self.wake)
+        self.handles: dict[int, Handle] = {}
+        self.timeouts: dict[int, Timer] = {}
+        self.timers = Timers()
+        self.next_handle = 1
+        self.next_timeout = 1
+        self.armed_for = NEVER  # ns; what the poller's timer is set to
+        self.look_at = INFINITY  # s; before this, `take_due` has nothing: 0.0 while there are timeouts of every pass
+        self.frees: deque[tuple[FreeCallback, Any, Handle | Timer]] = (
+            deque()
+        )  # owed: the function, its opaque, whose it was
+        self.drained_to: list[Callable[[], None]] = []  # to be told once nothing is registered (D8)
+        self.awake = False  # there is work that the poller will not report; the dispatcher has not seen to it since
+        self.dispatching = False  # a pass is under way: it will see to it without being woken
+        self.refusal: type[BridgeClosed | BridgeForked] | None = None
+        self._parents: object = None
+
+    # -- handles
+
+    @hook_side
+    def add_handle(self, handle: Handle, *, though_closed: bool = False) -> int:
+        """Register it and give it its id.  OSError where its fd cannot be watched: nothing is registered then."""
+        with self.lock:
+            self.check()
+            id = handle.id = self.next_handle
+            self.table.join(handle, though_closed=though_closed)
+            self.next_handle = id + 1
+            self.handles[id] = handle
+            return id
+
+    @hook_side
+    def update_handle(self, id: int, mask: int) -> None:
+        with self.lock:
+            handle = self.handles.get(id)
+            if handle is None:
+                self._unknown("handle", id)
+            elif handle.mask != mask:
+                self.table.turn(handle, mask)
+
+    @hook_side
+    def remove_handle(self, id: int, *, free: bool = True) -> None:
+        with self.lock:
+            handle = self.handles.pop(id, None)
+            if handle is None:
+                self._unknown("handle", id)
+            else:
+                self.table.leave(handle)
+                self._removed(handle, free)
+
+    # -- timeouts
+
+    @hook_side
+    def add_timeout(self, timer: Timer, milliseconds: int) -> int:
+        """Register it and give it its id."""
+        with self.lock:
+            self.check()
+            id = timer.id = self.next_timeout
+            self.next_timeout = id + 1
+            self.timeouts[id] = timer
+            self.set_timer(timer, milliseconds)
+            return id
+
+    @hook_side
+    def update_timeout(self, id: int, milliseconds: int) -> None:
+        with self.lock:
+            timer = self.timeouts.get(id)
+            if timer is None:
+                self._unknown("timeout", id)
+            else:
+                self.set_timer(timer, milliseconds)
+
+    @hook_side
+    def remove_timeout(self, id: int, *, free: bool = True) -> None:
+        with self.lock:
+            timer = self.timeouts.pop(id, None)
+            if timer is None:
+                self._unknown("timeout", id)
+            else:
+                self.timers.forget(timer)
+                self._removed(timer, free)
+
+    def _removed(self, item: Handle | Timer, free: bool) -> None:
+        if free and item.free is not None:
+            self.frees.append((item.free, item.opaque, item))
+        if self.frees or self.drained_to:
+            self.wake()
+
+    def _unknown(self, what: str, id: int) -> None:
+        self.check()
+        raise UnknownHandle(f"no {what} {id} is registered here: it was removed, or belongs to another bridge")
+
+    # -- deadlines
+
+    def set_timer(self, timer: Timer, milliseconds: int) -> None:
+        """Under the lock.  Takes effect while the loop sleeps, from any thread (T2)."""
+        self.timers.set(timer, milliseconds)
+        if milliseconds > 0:
+            if timer.queued < self.armed_for:
+                self.arm_for(timer)
+        elif milliseconds == 0:
+            self.look_at = 0.0
+            self.wake()
+
+    def arm_for(self, timer: Timer) -> None:
+        """Under the lock.  The poller's timer is set only when the earliest deadline gets earlier."""
+        if timer.queued < self.armed_for:
+            self.armed_for = timer.queued
+            self.poller.arm(timer.queued)
+            self._set_look_at()
+
+    def _set_look_at(self) -> None:
+        if self.timers.every_pass:
+            self.look_at = 0.0
+        elif self.armed_for == NEVER:
+            self.look_at = INFINITY
+        else:
+            self.look_at = self.armed_for / 1e9 - 1e-6  # rounding must not make it late; too early costs one look
+
+    def take_due(self) -> list[Timer]:
+        """The timers that are due now, taken off the heap, and the poller armed for the next."""
+        heap = self.timers.heap
+        with self.lock:
+            now = monotonic_ns()
+            due = self.timers.due(now)
+            if self.armed_for <= now:
+                self.armed_for = NEVER
+                if heap:
+                    self.armed_for = heap[0][0]
+                    self.poller.arm(self.armed_for)
+            self._set_look_at()
+        return due
+
+    def next_period(self, timer: Timer) -> None:
+        """A periodic timer is about to be called: its next deadline counts from now, however late this one is (T4)."""
+        with self.lock:
+            if timer.interval:
+                self.timers.schedule(timer, monotonic_ns() + timer.interval)
+                self.arm_for(timer)
+
+    # -- the whole
+
+    @hook_side
+    def wake(self) -> None:
+        """Have the dispatcher run as soon as possible.  One write, however often it is asked before the next pass;
+        none during one.
+
+        The order matters, here and at the end of `Dispatcher.run_pass`: each side first says what it does, then looks
+        at the other, so that one of the two always sees to the work."""
+        if not self.awake:
+            self.awake = True
+            if not self.dispatching:
+                self.poller.wake()
+
+    def check(self) -> None:
+        """Raises `BridgeClosed` or `BridgeForked` where nothing can be registered any more."""
+        if self.refusal is BridgeForked:
+            raise BridgeForked(
+                "this bridge belongs to the parent process: after a fork, make one of its own in the child"
+            )
+        if self.refusal is not None:
+            raise BridgeClosed("this bridge is closed: make a new one")
+
+    def is_empty(self) -> bool:
+        """Nothing registered, and every ``free`` called."""
+        return not (self.handles or self.timeouts or self.frees)
+
+    def close(self) -> bool:
+        """Forget everything, owe every ``free``, refuse what comes; False where that was so already."""
+        with self.lock:
+            if self.refusal is not None:
+                return False
+            self.refusal = BridgeClosed
+            everything: list[Handle | Timer] = [*self.handles.values(), *self.timeouts.values()]
+            for item in everything:
+                if item.free is not None:
+                    self.frees.append((item.free, item.opaque, item))
+            for timer in self.timeouts.values():
+                self.timers.disable(timer)
+            self.handles.clear()
+            self.timeouts.clear()
+            self.table.clear()
+            return True
+
+    def abandon(self) -> None:
+        """In a forked child (D7): as if nothing had ever been registered, with nothing of the parent's touched, nor
+        finalized."""
+        self.lock = threading.RLock()  # a thread of the parent's may have held it
+        self.refusal = BridgeForked
+        self._parents = (self.handles, self.timeouts, self.frees)
+        self.handles, self.timeouts, self.frees = {}, {}, deque()

@@ -1,0 +1,83 @@
+"""Registrations that follow their library from one bridge to another (D9).
+
+`Bridge.move` takes a whole bridge to another host.  This takes what one library has on a bridge, known by its
+``free`` function, to another bridge: a process has one libvirt, and installs it on a new bridge for each
+``asyncio.run``."""
+
+from __future__ import annotations
+
+import contextlib
+
+from .errors import UnknownHandle
+from .handles import FreeCallback, Handle, HandleCallback
+from .registry import Registry
+from .timers import NEVER, Timer
+
+
+def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, int], dict[int, int]]:
+    """Carry everything registered with ``free`` from ``old`` to ``new``, and the calls of it that are owed.
+
+    Ids are kept, and ``new`` counts on above them, except where it has given out the same: those handles and timeouts
+    get new ones (returned, by the old), and their callbacks are told the old ones still.  Never holds both locks."""
+    handles: dict[int, int] = {}
+    timeouts: dict[int, int] = {}
+    for handle in [handle for handle in list(old.handles.values()) if handle.free is free]:
+        with contextlib.suppress(UnknownHandle):  # removed meanwhile
+            with old.lock:
+                mask = handle.mask
+                old.remove_handle(handle.id, free=False)
+            id = _adopt_handle(new, handle, mask)
+            if id != handle.id:
+                handles[handle.id] = id
+    for timer in [timer for timer in list(old.timeouts.values()) if timer.free is free]:
+        with contextlib.suppress(UnknownHandle):
+            with old.lock:
+                interval, deadline = timer.interval, timer.deadline
+                old.remove_timeout(timer.id, free=False)
+            id = _adopt_timeout(new, timer, interval, deadline)
+            if id != timer.id:
+                timeouts[timer.id] = id
+    with old.lock:
+        owed = [due for due in old.frees if due[0] is free]
+        for due in owed:
+            old.frees.remove(due)
+    with new.lock:
+        new.next_handle = max(new.next_handle, old.next_handle)
+        new.next_timeout = max(new.next_timeout, old.next_timeout)
+        if owed:
+            new.frees.extend(owed)
+            new.wake()
+    return handles, timeouts
+
+
+def _adopt_handle(registry: Registry, handle: Handle, mask: int) -> int:
+    with registry.lock:
+        callback = handle.callback
+        if handle.id >= registry.next_handle:
+            registry.next_handle = handle.id
+        else:
+            callback = _told(handle.id, callback)
+        adopted = Handle(handle.fd, mask, callback, handle.opaque, handle.free, handle.unpack)
+        return registry.add_handle(adopted, though_closed=True)
+
+
+def _adopt_timeout(registry: Registry, timer: Timer, interval: int, deadline: int) -> int:
+    """Its next deadline is kept.  Nanoseconds."""
+    with registry.lock:
+        callback = timer.callback
+        if timer.id >= registry.next_timeout:
+            registry.next_timeout = timer.id
+        else:
+            callback = _told(timer.id, callback)
+        adopted = Timer(callback, timer.opaque, timer.free, timer.unpack)
+        id = registry.add_timeout(adopted, -1 if deadline else 0)
+        if 0 < deadline < NEVER:
+            adopted.interval = interval
+            registry.timers.schedule(adopted, deadline)
+            registry.arm_for(adopted)
+        return id
+
+
+def _told(id: int, callback: HandleCallback) -> HandleCallback:
+    """``callback`` as one that is told ``id``, whatever the id it is registered under."""
+    return lambda _, *rest: callback(id, *rest)
