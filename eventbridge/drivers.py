@@ -20,7 +20,9 @@ _LIBVIRT = "eventbridge.adapters.hypervisors.libvirt.driver:driver"
 _SIM = "eventbridge.adapters.hypervisors.sim.driver:driver"
 
 # libvirt's schemes are those of its documentation (uri.html, and the pages of its drivers).
-_LIBVIRT_SCHEMES = ["test", "qemu", "xen", "lxc", "ch", "vz", "bhyve", "vbox", "openvz", "hvf", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "vmwarews", "vmwarefusion"]
+_LIBVIRT_SCHEMES = (
+    "test qemu xen lxc ch vz bhyve vbox openvz hvf esx vpx gsx hyperv vmwareplayer vmwarews vmwarefusion"
+).split()
 
 # Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
 BUILT_IN: dict[str, tuple[str, str]] = {

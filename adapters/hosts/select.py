@@ -129,7 +129,7 @@ class SelectHost:
 
 
 def import_selectors2() -> ModuleType:
-    """selectors2, whose 2.0.2 looks for ``collections.Mapping``, which left the standard library in 3.10, while it is imported."""
+    """selectors2, whose 2.0.2 looks, while it is imported, for ``collections.Mapping``, which is gone since Python 3.10."""
     missing = [name for name in ("Mapping",) if not hasattr(collections, name)]
     for name in missing:
         setattr(collections, name, getattr(collections.abc, name))
