@@ -1,5 +1,6 @@
 """One event dispatcher for every hypervisor control library, on whichever event loop a management daemon already
-runs."""
+runs.
+"""
 
 from .bridge import Bridge, Stats, attach
 from .errors import (

@@ -2,7 +2,8 @@
 
 It joins a registry (what is wanted), a poller (one fd that is readable when there is work), a dispatcher (one pass
 over that work) and a host loop (whoever calls the dispatcher), and owns their lifetimes: attaching, moving to another
-host (D9), closing (D8), forking (D7).  Any thread may call it."""
+host (D9), closing (D8), forking (D7).  Any thread may call it.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Bridge:
     the host loop's own exception handler is.
 
     Raises `HostUnavailable` where there is no such host or no such loop.  Every method may be called from any thread
-    unless it says otherwise. Upstream of the six: libvirt's ``virEventRegisterImpl`` (libvirt-event.h)."""
+    unless it says otherwise. Upstream of the six: libvirt's ``virEventRegisterImpl`` (libvirt-event.h).
+    """
 
     def __init__(
         self,
@@ -115,7 +117,8 @@ class Bridge:
         opaque[0], opaque[1])``, which spares a C function the Python one that would take ``opaque`` apart for it.
 
         Raises TypeError, ValueError, OSError (EBADF for an fd that is not open), `BridgeClosed` or `BridgeForked`;
-        nothing is then registered, and ``free`` will not be called."""
+        nothing is then registered, and ``free`` will not be called.
+        """
         if type(fd) is not int or fd < 0:
             fd = check_fd(fd)
         mask = effective(events)
@@ -131,13 +134,15 @@ class Bridge:
     @hook_side
     def update_handle(self, id: int, events: int) -> None:
         """Change what a handle asks for, at once (H5).  `UnknownHandle` for an id that is not registered; OSError
-        EBADF, and nothing changed, where its fd was closed."""
+        EBADF, and nothing changed, where its fd was closed.
+        """
         self._registry.update_handle(id, effective(events))
 
     @hook_side
     def remove_handle(self, id: int) -> None:
         """No call starts after this returns on the loop's thread; from another, at most one that was decided already
-        (H6). Raises `UnknownHandle`."""
+        (H6). Raises `UnknownHandle`.
+        """
         self._registry.remove_handle(id)
 
     @hook_side
@@ -165,7 +170,8 @@ class Bridge:
     @hook_side
     def update_timeout(self, id: int, ms: int) -> None:
         """Re-arm a timeout from now, at once, also while the loop sleeps (T2).  Raises `UnknownHandle`, and as
-        `add_timeout`."""
+        `add_timeout`.
+        """
         self._registry.update_timeout(id, _milliseconds(ms))
 
     @hook_side
@@ -179,7 +185,7 @@ class Bridge:
         """Serve a library of the direct-fd model: poll its fd for what it wishes, drain it, mind its deadline."""
         if id(source) in self._sources:
             raise ValueError(f"{source!r} is on this bridge already")
-        self._sources[id(source)] = (source, AttachedSource(self, source))
+        self._sources[id(source)] = (source, AttachedSource(self, source, self._registry.lock))
 
     def update_source(self, source: DirectSource) -> None:
         """Ask the source again for its events and its deadline: they have changed outside its ``drain``."""
@@ -187,7 +193,8 @@ class Bridge:
 
     def remove_source(self, source: DirectSource) -> None:
         """Stop serving it; its ``detached`` is called on the loop's thread.  `UnknownHandle` where it is not on this
-        bridge."""
+        bridge.
+        """
         attached = self._attached(source)
         del self._sources[id(source)]
         attached.detach()
@@ -206,7 +213,8 @@ class Bridge:
         is called, or ``timeout`` seconds have passed.  False only for the timeout.
 
         For hosts that are ours to run: select, libuv, and an asyncio loop that nobody runs.  `HostUnavailable` for
-        others."""
+        others.
+        """
         self._registry.check()
         runnable = self._host
         if not isinstance(runnable, RunnableHost):
@@ -283,7 +291,8 @@ class Bridge:
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait, in a task of the host loop, until nothing is registered and every ``free`` is called; False after
         ``timeout`` seconds. May be awaited by several at once.  On a host without tasks:
-        ``bridge.run(until=bridge.is_empty)``."""
+        ``bridge.run(until=bridge.is_empty)``.
+        """
         if not isinstance(self._host, AwaitingHost):
             raise HostUnavailable(
                 f"the {self._host.name} host has no tasks to wait in: "
@@ -316,7 +325,8 @@ class Bridge:
 
     def move(self, host: HostLoop | str) -> None:
         """Go on on another host loop with everything that is registered (D9).  The old loop's last pass is over
-        before the new one's first begins.  From any thread; both loops may be running, or neither."""
+        before the new one's first begins.  From any thread; both loops may be running, or neither.
+        """
         self._registry.check()
         new = hosts.by_name(host) if isinstance(host, str) else host
         if not isinstance(new, HostLoop):
@@ -348,7 +358,8 @@ class Bridge:
 
         So what one library has here follows it to where it is installed next, and the rest stays.  Ids are kept but
         for those that the other bridge has given out itself: returned are the new ids by the old, of handles and of
-        timeouts; their callbacks are told the old ones still.  Any thread."""
+        timeouts; their callbacks are told the old ones still.  Any thread.
+        """
         to._registry.check()
         return give(self._registry, to._registry, free)
 

@@ -12,7 +12,8 @@ re-armed is asked of the registry at each call (H5); a number that was removed o
 still true.
 
 While a callback runs a nested loop, its own handle is not called again: its fd is muted until the outer call has
-returned."""
+returned.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class Dispatcher:
     @loop_side
     def run_pass(self) -> None:
         """The host's callback.  Runs at most a budget of callbacks; while more is to do the poller's fd stays
-        readable."""
+        readable.
+        """
         registry = self._registry
         if registry.refusal is not None:
             return
@@ -84,9 +86,7 @@ class Dispatcher:
         self._depth += 1
         registry.dispatching = True
         try:
-            now = monotonic()
-            if not self._left:
-                self._begin_round(now)
+            now = monotonic() if self._left else self._begin_round()
             limit = now + BUDGET_SECONDS
             room = BUDGET_CALLBACKS
             if self._timeouts is not None:
@@ -110,24 +110,33 @@ class Dispatcher:
                 if self.each_pass is not None:
                     self.each_pass()
 
-    def _begin_round(self, now: float) -> None:
-        """What is ready now, and what is due."""
+    def _begin_round(self) -> float:
+        """What is ready, and what is due, now; returns the time.
+
+        The clock is read after the poll, which clears the poller's timer: read before, a deadline between the two
+        would be lost.
+        """
         registry, table = self._registry, self._table
         if registry.awake:
             registry.awake = False  # before looking: work that is added from here on says so again
             self._chores = True
-        if table.ghosts:
-            self._rebuild()
         if table.touched:
             table.touched.clear()
+        if table.ghosts:  # asked after the clearing: a ghost that another thread meets from here on stays touched
+            self._rebuild()
         events = self._poll(BUDGET_CALLBACKS)
+        while table.ghosts:  # met meanwhile: what was polled may be theirs, and what is not is reported again
+            self._rebuild()
+            events = self._poll(BUDGET_CALLBACKS)
         self._rounds += 1
         if table.always_ready or table.shared or not self._rounds % AUDIT_EVERY:
             events = self._prepare(events)
         self._events = iter(events)
+        self._left = True
+        now = monotonic()
         if now >= registry.look_at:
             self._timeouts = iter(registry.take_due())
-        self._left = True
+        return now
 
     def _prepare(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The less usual things that make a round's events."""
@@ -143,7 +152,8 @@ class Dispatcher:
 
     def _split(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """An event of a number that several handles share becomes one for each of them, under the number -id (see
-        handles.py)."""
+        handles.py).
+        """
         split: list[tuple[int, int]] = []
         for fd, bits in events:
             entry = self._table.fds.get(fd)
@@ -189,7 +199,8 @@ class Dispatcher:
         """Call the round's handles that are still there and still interested; True when the round is finished.
 
         A reading of the clock costs a tenth of a quick callback.  So while callbacks are quick they are timed in
-        fours, and one by one from the first four that were not, for as long as there is reason to."""
+        fours, and one by one from the first four that were not, for as long as there is reason to.
+        """
         touched = self._table.touched
         fds = self._table.fds
         outer = self._outer
@@ -254,7 +265,7 @@ class Dispatcher:
         """An event under a number that has no handle: a member of a shared one, removed meanwhile, or a ghost (H11)."""
         if fd >= 0 and self._registry.refusal is None:
             with self._registry.lock:
-                self._table.haunt()
+                self._table.haunt(fd)
 
     def _mute(self, handle: Handle) -> None:
         """Ready again while its own callback runs a nested loop: not called, and not to spin that loop either.
@@ -275,7 +286,8 @@ class Dispatcher:
 
     def _settle(self) -> None:
         """What a pass leaves behind: frees to call, steps to take, and a poller that stays readable while there is
-        more to do."""
+        more to do.
+        """
         registry = self._registry
         registry.awake = False
         if registry.frees:
@@ -298,7 +310,8 @@ class Dispatcher:
 
     def _more_to_do(self) -> bool:
         """Would another pass, at once, do something?  What waits for a callback further out to return does not
-        count."""
+        count.
+        """
         registry, table, outer = self._registry, self._table, self._outer
         if self._left or table.ghosts or registry.awake:
             return True
@@ -332,7 +345,8 @@ class Dispatcher:
 
     def _contain(self, error: BaseException, item: Handle | Timer) -> None:
         """Report once; the handle stays.  A callback that fails may have met a closed fd: make sure that it is not a
-        ghost's."""
+        ghost's.
+        """
         self.errors += 1
         if isinstance(item, Handle):
             context = f"in the callback of handle {item.id} on fd {item.fd}"

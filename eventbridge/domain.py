@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class DomainRef:
     """Which domain: its name, its UUID in lower-case text, and its id while it runs.  What a hypervisor does not say
-    is None."""
+    is None.
+    """
 
     name: str | None
     uuid: str | None = None

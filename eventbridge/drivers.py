@@ -1,7 +1,8 @@
 """Which hypervisor a URI means, and what every driver can do: tell its events.
 
 Drivers live in ``eventbridge.adapters.hypervisors`` and are reached by name only.  Anybody's may be announced through
-the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's scheme, its object a `Driver`."""
+the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's scheme, its object a `Driver`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Subscription(Protocol):
 
     def close(self) -> None:
         """No event is emitted after it returns.  May block: not on the loop's thread while the loop runs.
-        Idempotent."""
+        Idempotent.
+        """
 
 
 class Driver(Protocol):
@@ -48,7 +50,8 @@ class Driver(Protocol):
         """Open ``uri`` and call ``emit(event)`` on the bridge's loop for everything that happens from then on.
 
         Blocks until it is open: call it on a thread of its own where a loop is running.  `HypervisorError` where it
-        cannot be opened."""
+        cannot be opened.
+        """
 
     def version(self) -> str:
         """The library's name and version, for ``eventbridge doctor``."""
@@ -60,6 +63,11 @@ def scheme(uri: str) -> str:
     if not found or ":" not in uri:
         raise HypervisorUnavailable(f"{uri!r} is no URI: it needs a scheme, as in sim:///default or qemu:///system")
     return found.partition("+")[0]
+
+
+def schemes() -> list[str]:
+    """The schemes that a driver is known for, installed or not: ours, then those announced by others."""
+    return [*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in BUILT_IN)]
 
 
 def find(uri: str) -> Driver:
@@ -79,5 +87,5 @@ def find(uri: str) -> Driver:
             announced: Driver = entry.load()
             return announced
     raise HypervisorUnavailable(
-        f"{uri}: no driver knows the scheme {wanted!r}; there are: {', '.join(sorted(BUILT_IN))}"
+        f"{uri}: no driver knows the scheme {wanted!r}; there are: {', '.join(sorted(schemes()))}"
     )

@@ -1,7 +1,8 @@
 """Everything eventbridge raises on its own account.
 
 One tree, so that ``except EventBridgeError`` catches it all; each class is also the built-in exception that fits, so
-that code which knows nothing of eventbridge still does the right thing with it."""
+that code which knows nothing of eventbridge still does the right thing with it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class HypervisorError(EventBridgeError, RuntimeError):
     """What a hypervisor's library answered when it refused.
 
     ``code`` is the library's own number (or None), ``operation`` what was tried, ``domain`` the name of the domain it
-    was tried on."""
+    was tried on.
+    """
 
     def __init__(
         self, message: str, *, code: int | None = None, operation: str | None = None, domain: str | None = None

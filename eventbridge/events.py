@@ -2,7 +2,8 @@
 
 A domain's end is exactly one ``stopped``, whose reason says why; what its guest did before that is an event of its
 own.  Each hypervisor has a table from its own events to these kinds; what a table does not know is kind ``other``
-with the raw event in it, never dropped."""
+with the raw event in it, never dropped.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class DomainEvent:
     ``domain`` is None for what concerns the connection.  ``reason`` is one lower-case word (or several, joined by
     "_"), or None.  ``source`` is the URI it came from; ``sequence`` counts that source's events without a gap, from
     1.  ``at`` is in Unix seconds.  ``synthetic`` marks what a resync inferred. ``raw`` is the hypervisor's own event,
-    as plain data."""
+    as plain data.
+    """
 
     kind: Kind
     domain: DomainRef | None

@@ -41,7 +41,8 @@ class FdTable:
 
     def join(self, handle: Handle, *, though_closed: bool = False) -> None:
         """OSError where the number cannot be watched; then nothing has changed.  ``though_closed``: taken all the
-        same, for its next file."""
+        same, for its next file.
+        """
         refusals = (OSError,) if though_closed else ()
         fd = handle.fd
         held = self.fds.get(fd)
@@ -56,7 +57,7 @@ class FdTable:
         if handle.mask or held.armed == ABSENT:
             with contextlib.suppress(*refusals):
                 if self._arm(shared) and held.armed >= 0:
-                    self.haunt()  # another file than it was
+                    self.haunt(fd)  # another file than it was
             if held.armed == ALWAYS_READY != shared.armed:
                 del self.always_ready[fd]
         elif held.armed == ALWAYS_READY:
@@ -135,14 +136,15 @@ class FdTable:
             return True
         entry.armed = mask
         if fd in self.suspects:
-            self.haunt()
+            self.haunt(fd)
         return True
 
     def _rearm(self, entry: Handle) -> None:
         """The number's mask has changed.
 
         Turned off (0), it is left in the poller asking for nothing: the next turn-on is then one cheap MOD.  A
-        hang-up is reported even so, once: `take_out_deaf` sees to it."""
+        hang-up is reported even so, once: `take_out_deaf` sees to it.
+        """
         if entry.armed == ABSENT:
             if entry.mask:
                 self._arm(entry)
@@ -155,9 +157,9 @@ class FdTable:
             entry.armed = entry.mask
         except OSError as error:
             entry.armed = ABSENT
-            if error.errno not in (errno.ENOENT, errno.EBADF):
+            if error.errno not in (errno.ENOENT, errno.EBADF, errno.EPERM):
                 raise
-            self.haunt()
+            self.haunt(entry.fd)
             self._rearm(entry)
 
     def _disarm(self, entry: Handle) -> None:
@@ -192,8 +194,9 @@ class FdTable:
 
     # -- ghosts
 
-    def haunt(self) -> None:
-        """The poller reports, or may report, a file that its number is not any more."""
+    def haunt(self, fd: int) -> None:
+        """The poller reports, or may report, under this number a file that it is not any more."""
+        self.touched.add(fd)
         self.ghosts = True
         self._wake()
 
@@ -208,7 +211,7 @@ class FdTable:
             return
         except OSError:
             entry.armed = ABSENT
-        self.haunt()
+        self.haunt(fd)
 
     def rebuild(self) -> None:
         """Leave the ghosts behind.  The host loop must not be watching the poller's fd meanwhile."""

@@ -2,7 +2,8 @@
 
 An fd that has one handle, as nearly all have, costs no container: `FdTable.fds` maps the number straight to the
 `Handle`.  Where several share a number (H4) it maps to a `SharedFd` that unites their masks, and each member is found
-under the number ``-id`` as well, so that the dispatcher can deal with them one by one."""
+under the number ``-id`` as well, so that the dispatcher can deal with them one by one.
+"""
 
 from __future__ import annotations
 

@@ -36,15 +36,18 @@ class HostLoop(Protocol):
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call ``callback()`` on the loop's thread while ``fd`` is readable (level-triggered).  The loop's thread, or
-        before it runs."""
+        before it runs.
+        """
 
     def unwatch(self, fd: int) -> None:
         """Stop; nothing happens where ``fd`` is not watched or the loop is closed.  The loop's thread, or when it
-        does not run."""
+        does not run.
+        """
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         """Run ``callback()`` once on the loop's thread.  Any thread; `HostUnavailable` where the loop is closed for
-        good."""
+        good.
+        """
 
     def is_loop_thread(self) -> bool:
         """May this thread touch the loop now?  True on the thread that runs it, and anywhere while nobody runs it."""
@@ -59,7 +62,8 @@ class RunnableHost(HostLoop, Protocol):
 
     def run(self) -> None:
         """Run the loop in this thread until `stop`.  A KeyboardInterrupt or SystemExit of a callback's comes out of
-        it."""
+        it.
+        """
 
     def stop(self) -> None:
         """Have `run` return after the present pass.  The loop's thread."""
@@ -74,7 +78,8 @@ class AwaitingHost(HostLoop, Protocol):
 
     async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
         """Call ``subscribe(done)`` and wait until somebody on the loop's thread calls ``done()``; False after
-        ``timeout`` seconds."""
+        ``timeout`` seconds.
+        """
 
 
 class HostFactory(Protocol):
@@ -82,7 +87,8 @@ class HostFactory(Protocol):
 
     def __call__(self) -> HostLoop:
         """The host on this thread's running loop, or on one of its own where the loop is ours to make; else
-        `HostUnavailable`."""
+        `HostUnavailable`.
+        """
 
     def running(self) -> HostLoop | None:
         """The host on the loop that is running in this thread, or None."""

@@ -2,7 +2,8 @@
 
 The values of the first four are libvirt's (``virEventHandleType``), so that a mask crosses into libvirt unchanged;
 PRIORITY is libxl's POLLPRI.  Inside eventbridge a mask is a plain int and a translation is one list look-up: this is
-on the path of every event."""
+on the path of every event.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import select
 
 class Events(enum.IntFlag):
     """What a handle asks for and what its callback is told.  ERROR and HANGUP are always reported, asked for or not
-    (rule H2)."""
+    (rule H2).
+    """
 
     READABLE = 1
     WRITABLE = 2

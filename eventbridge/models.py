@@ -6,12 +6,14 @@ translated to.
 
 *Direct-fd model* (libxl 4.1, libxenstore, QMP): the library, or we in its place, has one fd; we ask what it wishes to
 be polled for and when it wants to be called at the latest, and drain it when either comes true.  That is a
-`DirectSource`."""
+`DirectSource`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Protocol
 
@@ -22,7 +24,8 @@ from .masks import ALL
 
 class CallbackModel(Protocol):
     """What a library that registers with us is given.  Hook side: any thread.  See `eventbridge.Bridge` for what each
-    does."""
+    does.
+    """
 
     def add_handle(
         self, fd: int, events: int, callback: HandleCallback, opaque: object = None, free: FreeCallback | None = None
@@ -43,7 +46,8 @@ class CallbackModel(Protocol):
 
 class DirectSource(Protocol):
     """One fd with somebody behind it who must be drained.  All methods are called on the loop's thread, but for the
-    first look at `fileno`, `events` and `deadline`, which `Bridge.add_source` takes on the caller's."""
+    first look at `fileno`, `events` and `deadline`, which `Bridge.add_source` takes on the caller's.
+    """
 
     def fileno(self) -> int:
         """The fd.  The same for the source's life."""
@@ -56,7 +60,8 @@ class DirectSource(Protocol):
 
     def drain(self, events: int) -> None:
         """The fd is ready for ``events``, or (0) the deadline has passed: take what is there, without blocking.
-        Afterwards `events` and `deadline` are asked again."""
+        Afterwards `events` and `deadline` are asked again.
+        """
 
     def detached(self) -> None:
         """The source is removed, or the bridge closed: the last call it gets.  The fd may be closed now."""
@@ -64,39 +69,53 @@ class DirectSource(Protocol):
 
 class AttachedSource:
     """A `DirectSource` served by a bridge's callback model: one handle, and a timeout once it first names a
-    deadline."""
+    deadline.
 
-    def __init__(self, bridge: CallbackModel, source: DirectSource) -> None:
+    Any thread may add, refresh and detach while the loop's own drains: ``lock`` is the registry's, is held over what
+    is registered and known of that, and never over the source's own code.
+    """
+
+    def __init__(self, bridge: CallbackModel, source: DirectSource, lock: AbstractContextManager[object]) -> None:
         self._bridge = bridge
         self._source = source
-        self._events = source.events()
+        self._lock = lock
+        self._attached = True
         self._timeout: int | None = None
-        self._handle = bridge.add_handle(source.fileno(), self._events, self._ready, None, self._freed)
         self._left = 1  # frees until the source is told
+        self._events = source.events()
+        fd = source.fileno()
+        with lock:
+            self._handle = bridge.add_handle(fd, self._events, self._ready, None, self._freed)
         self._set_deadline()
 
     def refresh(self) -> None:
         """Ask the source again what it wants."""
         events = self._source.events()
-        if events != self._events:
-            self._bridge.update_handle(self._handle, events & ALL)
-            self._events = events
+        with self._lock:
+            if self._attached and events != self._events:
+                self._bridge.update_handle(self._handle, events & ALL)
+                self._events = events
         self._set_deadline()
 
     def detach(self) -> None:
-        self._bridge.remove_handle(self._handle)
-        if self._timeout is not None:
-            self._bridge.remove_timeout(self._timeout)
+        with self._lock:
+            self._attached = False
+            self._bridge.remove_handle(self._handle)
+            if self._timeout is not None:
+                self._bridge.remove_timeout(self._timeout)
 
     def _set_deadline(self) -> None:
         deadline = self._source.deadline()
         # Rounded up: a source is never drained early (T3).
         ms = -1 if deadline is None else max(0, -int((monotonic() - deadline) * 1000 // 1))
-        if self._timeout is not None:
-            self._bridge.update_timeout(self._timeout, ms)
-        elif ms >= 0:
-            self._timeout = self._bridge.add_timeout(ms, self._overdue, None, self._freed)
-            self._left += 1
+        with self._lock:
+            if not self._attached:
+                return  # detached meanwhile, by its own drain perhaps: nothing may be registered for it any more
+            if self._timeout is not None:
+                self._bridge.update_timeout(self._timeout, ms)
+            elif ms >= 0:
+                self._timeout = self._bridge.add_timeout(ms, self._overdue, None, self._freed)
+                self._left += 1
 
     def _ready(self, id: int, fd: int, events: int, opaque: Any) -> None:
         self._drain(events)
@@ -108,12 +127,8 @@ class AttachedSource:
         try:
             self._source.drain(events)
         finally:
-            if self._left:  # it may have removed itself
-                self._refresh_if_attached()
-
-    def _refresh_if_attached(self) -> None:
-        with contextlib.suppress(UnknownHandle, BridgeClosed):
-            self.refresh()
+            with contextlib.suppress(UnknownHandle, BridgeClosed):  # the bridge was closed meanwhile
+                self.refresh()
 
     def _freed(self, opaque: Any) -> None:
         self._left -= 1
@@ -121,4 +136,4 @@ class AttachedSource:
             self._source.detached()
 
 
-Attach = Callable[[CallbackModel, DirectSource], AttachedSource]
+Attach = Callable[[CallbackModel, DirectSource, AbstractContextManager[object]], AttachedSource]

@@ -6,7 +6,8 @@ thread back to wait.
 
 What it keeps: every H and D rule, and H11 by its nature, since poll is about numbers.  What it does not: T3's "late
 by less than 1 ms", as poll counts in milliseconds (rounded up, so never early); and "idle fds cost nothing", as each
-wait and each look is O(fds)."""
+wait and each look is O(fds).
+"""
 
 from __future__ import annotations
 
@@ -51,6 +52,7 @@ class PollPoller:
     def modify(self, fd: int, bits: int) -> None:
         if fd not in self._wanted:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        fcntl(fd, F_GETFD)
         self._wanted[fd] = bits
         _write(self._poke_w)
 
@@ -105,12 +107,16 @@ class PollPoller:
 
     def _wait(self) -> None:
         """The thread: wait, tell, and wait until the dispatcher has looked."""
-        while not self._closing:
+        while True:
             _empty(self._poke_r)
+            if self._closing:  # asked after emptying: `close` sets it before it pokes
+                return
             remaining = None if self._deadline == NEVER else max(0, -((monotonic_ns() - self._deadline) // 1_000_000))
             ready = self._look(remaining, self._poke_r)
             if ready or monotonic_ns() >= self._deadline:
                 self._looked.clear()
+                if self._closing:  # asked after clearing: `close` sets both, in the other order
+                    return
                 _write(self._tell_w)
                 self._looked.wait()
 

@@ -10,7 +10,8 @@ it is armed here, and a dup or a forked child keeps the old file alive: epoll th
 cannot be told to stop.  The cure is `rebuild`: a fresh epoll object, put over the old one's number.
 
 `PollerProtocol` is what the registry and the dispatcher ask of one; `poll_fallback.py` has the other, for systems
-without epoll."""
+without epoll.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _ONCE = select.EPOLLIN | select.EPOLLET if hasattr(select, "epoll") else 0
 
 class PollerProtocol(Protocol):
     """Masks here are the kernel's bits (`masks.TO_KERNEL`).  All calls from any thread, under the registry's lock,
-    but for `poll`."""
+    but for `poll`.
+    """
 
     inner: tuple[int, ...]
 
@@ -35,7 +37,8 @@ class PollerProtocol(Protocol):
 
     def add(self, fd: int, bits: int) -> None:
         """Raises FileExistsError where the number's *file* is armed already, PermissionError for a file that is
-        always ready, OSError EBADF for a closed number."""
+        always ready, OSError EBADF for a closed number.
+        """
 
     def modify(self, fd: int, bits: int) -> None:
         """Raises FileNotFoundError where the number's file is not armed: it is another file than it was."""
@@ -54,7 +57,8 @@ class PollerProtocol(Protocol):
 
     def rebuild(self, armed: Iterable[tuple[int, int]]) -> list[int]:
         """Start again with just these (fd, bits); returns the numbers that turned out to be closed.  The host must
-        not be watching."""
+        not be watching.
+        """
 
     def close(self) -> None:
         """Idempotent."""

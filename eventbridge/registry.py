@@ -3,7 +3,8 @@ side.
 
 One lock, an RLock: a garbage collection inside a locked line may finalize an object of the hypervisor library's,
 whose destructor removes a handle, on this very thread.  It is held over look-ups and epoll_ctl, never over foreign
-code."""
+code.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +177,8 @@ class Registry:
         none during one.
 
         The order matters, here and at the end of `Dispatcher.run_pass`: each side first says what it does, then looks
-        at the other, so that one of the two always sees to the work."""
+        at the other, so that one of the two always sees to the work.
+        """
         if not self.awake:
             self.awake = True
             if not self.dispatching:
@@ -214,7 +216,8 @@ class Registry:
 
     def abandon(self) -> None:
         """In a forked child (D7): as if nothing had ever been registered, with nothing of the parent's touched, nor
-        finalized."""
+        finalized.
+        """
         self.lock = threading.RLock()  # a thread of the parent's may have held it
         self.refusal = BridgeForked
         self._parents = (self.handles, self.timeouts, self.frees)

@@ -2,7 +2,8 @@
 
 The *hook side* is called by a hypervisor library on any thread, perhaps with that library's locks held: it must be
 short, must not call foreign code, and must not raise into C.  The *loop side* runs on the host's thread only.  The
-marks cost nothing unless Python runs in development mode (``python -X dev``) or EVENTBRIDGE_DEBUG is set."""
+marks cost nothing unless Python runs in development mode (``python -X dev``) or EVENTBRIDGE_DEBUG is set.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def hook_side(method: Method) -> Method:
 
 def loop_side(method: Method) -> Method:
     """Callable on the host loop's thread only; in debug mode a call from elsewhere is an AssertionError that names
-    both."""
+    both.
+    """
     if not DEBUG:
         return method
 

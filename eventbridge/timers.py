@@ -22,7 +22,8 @@ NEVER = 1 << 63
 
 class Timer:
     """One timeout.  ``deadline`` 0 means every pass; ``queued`` is the deadline of its live heap entry, or 0 where it
-    has none."""
+    has none.
+    """
 
     __slots__ = ("callback", "deadline", "free", "id", "interval", "opaque", "queued", "unpack")
 

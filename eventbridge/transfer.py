@@ -2,7 +2,8 @@
 
 `Bridge.move` takes a whole bridge to another host.  This takes what one library has on a bridge, known by its
 ``free`` function, to another bridge: a process has one libvirt, and installs it on a new bridge for each
-``asyncio.run``."""
+``asyncio.run``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, in
     """Carry everything registered with ``free`` from ``old`` to ``new``, and the calls of it that are owed.
 
     Ids are kept, and ``new`` counts on above them, except where it has given out the same: those handles and timeouts
-    get new ones (returned, by the old), and their callbacks are told the old ones still.  Never holds both locks."""
+    get new ones (returned, by the old), and their callbacks are told the old ones still.  Never holds both locks.
+    """
     handles: dict[int, int] = {}
     timeouts: dict[int, int] = {}
     for handle in [handle for handle in list(old.handles.values()) if handle.free is free]:

@@ -1,7 +1,8 @@
 """asyncio: the standard library's loop and every loop compatible with it, uvloop among them.
 
 Facts it rests on: `add_reader` is level-triggered on all of them; `call_soon_threadsafe` works before the loop first
-runs; a loop that was closed, as ``asyncio.run`` does at its end, refuses everything with RuntimeError."""
+runs; a loop that was closed, as ``asyncio.run`` does at its end, refuses everything with RuntimeError.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from eventbridge.errors import HostUnavailable
 
 class AsyncioHost:
     """``AsyncioHost(loop)``; without a loop the one that is running in this thread, and where none is, a new one of
-    its own, to be run by `eventbridge.Bridge.run`."""
+    its own, to be run by `eventbridge.Bridge.run`.
+    """
 
     name = "asyncio"
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._ours = False
-        self._stopped = False
+        self._closed = False
+        self._stopping: bool | None = None  # None while it is not `run` that runs the loop
         if loop is None:
             try:
                 loop = asyncio.get_running_loop()
@@ -71,13 +74,26 @@ class AsyncioHost:
     def run(self) -> None:
         if self.loop.is_running():
             raise HostUnavailable("this asyncio loop is running already: await something in it instead")
-        self.loop.run_forever()
+        self._stopping = False
+        try:
+            self.loop.run_forever()
+        finally:
+            self._stopping = None
+            if self._closed:
+                self.close()
 
     def stop(self) -> None:
+        if self._stopping:
+            return  # uvloop would keep a second stop for the next run
+        if self._stopping is False:
+            self._stopping = True
         self.loop.stop()
 
     def close(self) -> None:
-        if self._ours and not self.loop.is_running():
+        self._closed = True
+        if self._stopping is not None:
+            self.stop()  # there is nothing left to run for; `run` closes the loop
+        elif self._ours and not self.loop.is_running():
             self.loop.close()
 
     # -- AwaitingHost

@@ -4,7 +4,8 @@ Facts it rests on: of all libuv's calls only ``uv_async_send`` may be made from 
 leaves a callback is printed and forgotten, so KeyboardInterrupt and SystemExit are kept and raised by
 `LibuvHost.run`; a loop asleep in C does not run Python's signal handlers, so while `run` runs in the main thread a
 signal wakes it through ``signal.set_wakeup_fd``.  A Poll handle must be closed before its fd is (libuv aborts
-otherwise)."""
+otherwise).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from eventbridge.errors import HostUnavailable
 
@@ -30,22 +31,24 @@ Callback = Callable[[], None]
 
 class LibuvHost:
     """``LibuvHost(loop)`` on a loop of yours; without one on a new loop of its own.  Make it before the loop runs, or
-    on its thread."""
+    on its thread.
+    """
 
     name = "libuv"
+    library: ClassVar[Any] = uv
 
     def __init__(self, loop: Any = None) -> None:
-        if loop is not None and not isinstance(loop, uv.Loop):
-            raise TypeError(f"loop must be a {uv.Loop.__module__}.Loop, not {loop!r}")
+        if loop is not None and not isinstance(loop, self.library.Loop):
+            raise TypeError(f"loop must be a {self.library.__name__}.Loop, not {loop!r}")
         self._ours = loop is None
-        self.loop = uv.Loop() if loop is None else loop
+        self.loop = self.library.Loop() if loop is None else loop
         self._thread: int | None = None  # who runs the loop, once it does
         self._running = 0
         self._raised: BaseException | None = None
         self._closed = False
         self._soon: collections.deque[Callback] = collections.deque()
         self._polls: dict[int, Any] = {}
-        self._async = uv.Async(self.loop, self._run_soon)
+        self._async = self.library.Async(self.loop, self._run_soon)
         self._async.ref = False  # it alone must not keep the loop running
         self._async.send()  # the first thing the loop does is to tell us its thread
 
@@ -55,8 +58,8 @@ class LibuvHost:
         return None
 
     def watch(self, fd: int, callback: Callback) -> None:
-        poll = uv.Poll(self.loop, fd)
-        poll.start(uv.UV_READABLE, lambda *_: self._call(callback))
+        poll = self.library.Poll(self.loop, fd)
+        poll.start(self.library.UV_READABLE, lambda *_: self._call(callback))
         self._polls[fd] = poll
 
     def unwatch(self, fd: int) -> None:
@@ -123,6 +126,8 @@ class LibuvHost:
         self._async.close()
         if self._ours and not self._running:
             self.loop.run()  # libuv frees a handle in the turn after its close
+            if hasattr(self.loop, "close"):  # pyuv closes a loop when it is collected
+                self.loop.close()
 
     @contextlib.contextmanager
     def _signals_wake(self) -> Iterator[None]:

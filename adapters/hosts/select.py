@@ -2,7 +2,8 @@
 
 Two ways to use it.  *Ours to run*: ``Bridge("select").run()``, or `SelectHost.run_once` inside a loop of your own.
 *Yours to run*: give it the selector that your loop selects on, ``SelectHost(selector)``, and call what is registered
-there as the standard library's documentation does: ``key.data(key.fileobj, mask)``."""
+there as the standard library's documentation does: ``key.data(key.fileobj, mask)``.
+"""
 
 from __future__ import annotations
 
@@ -100,12 +101,13 @@ class SelectHost:
         outer, self._thread = self._thread, threading.get_ident()
         self._stopping = False
         try:
-            while not self._stopping:
+            while not (self._stopping or self._closed):
                 self.run_once()
         finally:
             self._stopping = False  # a stop ends the innermost run only
             self._thread = outer
             self._running -= 1
+            self._give_back()
 
     def stop(self) -> None:
         self._stopping = True
@@ -117,7 +119,10 @@ class SelectHost:
         self.unwatch(self._wake_r)
         os.close(self._wake_r)
         os.close(self._wake_w)
-        if self._ours:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._closed and self._ours and not self._running:
             self.selector.close()
 
     def _run_soon(self) -> None:
@@ -129,7 +134,7 @@ class SelectHost:
 
 
 def import_selectors2() -> ModuleType:
-    """selectors2, whose 2.0.2 looks, while it is imported, for ``collections.Mapping``, which is gone since Python 3.10."""
+    """selectors2; while it is imported its 2.0.2 looks for ``collections.Mapping``, gone since Python 3.10."""
     missing = [name for name in ("Mapping",) if not hasattr(collections, name)]
     for name in missing:
         setattr(collections, name, getattr(collections.abc, name))

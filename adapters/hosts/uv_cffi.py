@@ -2,7 +2,8 @@
 needed, only cffi and libuv.so.1.
 
 Sizes of libuv's structures are asked of libuv itself.  A handle's memory must live until its close callback: `_open`
-keeps it."""
+keeps it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +17,24 @@ _RUN_DEFAULT = 0
 
 _ffi = cffi.FFI()
 _ffi.cdef(
-    """ size_t uv_loop_size(void); size_t uv_handle_size(int); const char *uv_handle_type_name(int); const char
-    *uv_strerror(int); int uv_loop_init(void *); int uv_run(void *, int); void uv_stop(void *); int uv_poll_init(void
-    *, void *, int); int uv_poll_start(void *, int, void (*)(void *, int, int)); int uv_poll_stop(void *); int
-    uv_async_init(void *, void *, void (*)(void *)); int uv_async_send(void *); void uv_close(void *, void (*)(void
-    *)); int uv_is_closing(void *); void uv_unref(void *); void uv_ref(void *); """
+    """
+    size_t uv_loop_size(void);
+    size_t uv_handle_size(int);
+    const char *uv_handle_type_name(int);
+    const char *uv_strerror(int);
+    int uv_loop_init(void *);
+    int uv_loop_close(void *);
+    int uv_run(void *, int);
+    void uv_stop(void *);
+    int uv_poll_init(void *, void *, int);
+    int uv_poll_start(void *, int, void (*)(void *, int, int));
+    int uv_async_init(void *, void *, void (*)(void *));
+    int uv_async_send(void *);
+    void uv_close(void *, void (*)(void *));
+    int uv_is_closing(void *);
+    void uv_unref(void *);
+    void uv_ref(void *);
+    """
 )
 try:
     _uv: Any = _ffi.dlopen("libuv.so.1")
@@ -64,6 +78,10 @@ class Loop:
 
     def stop(self) -> None:
         _uv.uv_stop(self.address)
+
+    def close(self) -> None:
+        """Every handle must have been closed, and the loop have turned since."""
+        _check(_uv.uv_loop_close(self.address))
 
 
 class _Handle:

@@ -6,10 +6,12 @@ libvirt takes one event implementation for a process's life and asks it for ids 
 nothing.
 
 All of it is hook side: libvirt calls from any thread, with its own locks held.  The usual call takes no lock of ours
-but the bridge's; one that meets a move under way waits for it."""
+but the bridge's; one that meets a move under way waits for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -115,15 +117,17 @@ class Trampoline:
             if bridge.closed:
                 raise BridgeClosed("install() needs a bridge that is open: this one is closed, or a forked parent's")
             if not self._registered:
-                self._register(bridge)
+                self._register()
             if self.bridge is not None and self.bridge is not bridge:
                 handles, timeouts = self.bridge.transfer(bridge, _free)
                 self._handles = _rename(self._handles, handles)
                 self._timeouts = _rename(self._timeouts, timeouts)
             self.bridge = bridge
 
-    def _register(self, bridge: Bridge) -> None:
-        """libvirt takes the first implementation and keeps silent about a second: see whether it calls ours."""
+    def _register(self) -> None:
+        """libvirt takes the first implementation, and of a second only logs that it ignores it: see whether it calls
+        ours.
+        """
         hooks = (
             self.add_handle,
             self.update_handle,
@@ -132,15 +136,13 @@ class Trampoline:
             self.update_timeout,
             self.remove_timeout,
         )
-        libvirt.virEventRegisterImpl(*hooks)
-        self.bridge = bridge
-        try:
-            probe = libvirt.virEventAddTimeout(-1, lambda timer, opaque: None, None)
-            libvirt.virEventRemoveTimeout(probe)
-        except libvirt.libvirtError as error:
-            log.debug("probing libvirt's event implementation: %s", error)
+        with contextlib.suppress(RuntimeError):  # libvirt-python's own refusal of a second one
+            libvirt.virEventRegisterImpl(*hooks)
+            # No bridge is installed yet: the probe is refused, and nothing of it is left anywhere.
+            with contextlib.suppress(libvirt.libvirtError):
+                probe = libvirt.virEventAddTimeout(-1, lambda timer, opaque: None, None)
+                libvirt.virEventRemoveTimeout(probe)  # somebody else's implementation took it
         if not self._called:
-            self.bridge = None
             raise HypervisorError(
                 "libvirt has another event implementation already and cannot change it: call install(bridge) before "
                 "anything registers one (virEventRegisterDefaultImpl, libvirt-python's libvirtaio) in this process",

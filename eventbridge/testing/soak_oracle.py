@@ -1,0 +1,119 @@
+"""What must and must not happen to one registration, and the list of what did.
+
+A registration's owner holds the lock of its *subject* (a file, a timeout) around every change it makes, and every
+callback takes that lock first: so what was asked for is always known when a call is judged.  A change made on the
+loop's thread counts at once (H5); one made on another may be overtaken by one call that the dispatcher had already
+decided on (H6), and by no second.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+KEPT = 20
+"""Complaints kept in words; the rest is counted."""
+PATIENCE = 10.0
+"""Seconds until what has not come counts as lost: long, as the machine may be busy with everything else."""
+
+
+class Ledger:
+    """What was found so far.  Any thread."""
+
+    def __init__(self) -> None:
+        self.loop_thread = threading.get_ident()
+        self.callbacks = 0
+        self.added = 0  # registrations, each of which is owed one free
+        self.freed = 0
+        self.lost = 0
+        self.wrong = 0
+        self.complaints: list[str] = []
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self.added += 1
+
+    def lose(self, what: str) -> None:
+        """Something that should have come has not."""
+        with self._lock:
+            self.lost += 1
+            self._complain(f"lost: {what}")
+
+    def accuse(self, what: str) -> None:
+        """Something happened that must not."""
+        with self._lock:
+            self.wrong += 1
+            self._complain(f"wrong: {what}")
+
+    def _complain(self, what: str) -> None:
+        if len(self.complaints) < KEPT:
+            self.complaints.append(what)
+
+
+class Registration:
+    """One handle or timeout; the ``opaque`` of its callback and of its free."""
+
+    __slots__ = ("allowed", "asked", "freed", "id", "ledger", "live", "lock", "orphan", "what")
+
+    def __init__(self, what: str, asked: int, ledger: Ledger, lock: threading.Lock) -> None:
+        self.what = what
+        self.asked = asked  # the events it may be told of; for a timeout 1, or 0 while it is disabled
+        self.ledger = ledger
+        self.lock = lock  # its subject's
+        self.id = 0
+        self.allowed = 0  # calls that may still overtake its last change
+        self.live = True
+        self.freed = False
+        self.orphan = False  # its fd was closed before it was removed
+        ledger.add()
+
+    def changed(self, asked: int, *, by_loop: bool) -> None:
+        self.asked = asked
+        self.allowed = 0 if by_loop else 1
+
+    def removed(self, *, by_loop: bool) -> None:
+        self.live = False
+        self.changed(0, by_loop=by_loop)
+
+    def overtaken(self, why: str) -> None:
+        """A call that does not fit what was asked for last: allowed, or wrong."""
+        if self.allowed:
+            self.allowed -= 1
+        else:
+            self.ledger.accuse(f"{self.what} {self.id} {why}")
+
+    def called(self, told: int) -> bool:
+        """Is this call as it should be?  Under the lock, in every callback."""
+        self.ledger.callbacks += 1
+        if threading.get_ident() != self.ledger.loop_thread:
+            self.ledger.accuse(f"{self.what} {self.id} was called on another thread than the loop's (D1)")
+        if self.freed:
+            self.ledger.accuse(f"{self.what} {self.id} was called after its free (H7)")
+        if not self.live:
+            self.overtaken("was called after it was removed (H5, H6)")
+            return False
+        if told & ~self.asked or not told:
+            self.overtaken(f"was told {told}, having asked for {self.asked} (H2, H5)")
+            return False
+        return True
+
+
+def on_free(registration: Any) -> None:
+    """The ``free`` of every registration (H7)."""
+    ledger: Ledger = registration.ledger
+    ledger.freed += 1
+    if threading.get_ident() != ledger.loop_thread:
+        ledger.accuse(f"{registration.what} {registration.id} was freed on another thread than the loop's (H7)")
+    # A free inside remove, or inside its own callback, finds its lock taken by this very thread.
+    if not registration.lock.acquire(timeout=PATIENCE):
+        ledger.accuse(f"{registration.what} {registration.id} was freed inside its own callback or removal (H7)")
+        return
+    try:
+        if registration.freed:
+            ledger.accuse(f"{registration.what} {registration.id} was freed twice (H7)")
+        if registration.live:
+            ledger.accuse(f"{registration.what} {registration.id} was freed while registered (H7)")
+        registration.freed = True
+    finally:
+        registration.lock.release()

@@ -1,0 +1,5 @@
+"""What every test has."""
+
+import pytest
+
+pytest.register_assert_rewrite("eventbridge.testing")
