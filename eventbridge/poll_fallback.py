@@ -35,7 +35,7 @@ class PollPoller:
         self._tell_r, self._tell_w = _pipe()  # to the host loop: there is work
         self._poke_r, self._poke_w = _pipe()  # to the thread: look again at what is wanted
         self._looked = threading.Event()  # the dispatcher has seen what the thread told
-        self._closing = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._wait, name="eventbridge-poll", daemon=True)
         self._thread.start()
 
@@ -83,9 +83,9 @@ class PollPoller:
         return []  # poll(2) finds the closed ones by itself
 
     def close(self) -> None:
-        if self._closing:
+        if self._closing.is_set():
             return
-        self._closing = True
+        self._closing.set()
         _write(self._poke_w)
         self._looked.set()
         self._thread.join()
@@ -109,13 +109,13 @@ class PollPoller:
         """The thread: wait, tell, and wait until the dispatcher has looked."""
         while True:
             _empty(self._poke_r)
-            if self._closing:  # asked after emptying: `close` sets it before it pokes
+            if self._closing.is_set():  # asked after emptying: `close` sets it before it pokes
                 return
             remaining = None if self._deadline == NEVER else max(0, -((monotonic_ns() - self._deadline) // 1_000_000))
             ready = self._look(remaining, self._poke_r)
             if ready or monotonic_ns() >= self._deadline:
                 self._looked.clear()
-                if self._closing:  # asked after clearing: `close` sets both, in the other order
+                if self._closing.is_set():  # asked after clearing: `close` sets both, in the other order
                     return
                 _write(self._tell_w)
                 self._looked.wait()

@@ -12,12 +12,15 @@ Nothing here locks: the registry does, around every call.
 from __future__ import annotations
 
 import heapq
+import operator
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
 NEVER = 1 << 63
 """The deadline of a timer that is disabled or removed: later than any clock will say."""
+
+_BY_DEADLINE = operator.attrgetter("deadline", "id")
 
 
 class Timer:
@@ -104,6 +107,8 @@ class Timers:
             elif now < timer.deadline < NEVER:  # it was moved later meanwhile
                 timer.queued = timer.deadline
                 heapq.heappush(heap, (timer.deadline, timer))
+        if len(taken) > 1:
+            taken.sort(key=_BY_DEADLINE)  # one that was moved later came off the heap in the order of its old place
         if self.every_pass:
             taken.extend(self.every_pass.values())
         return taken
