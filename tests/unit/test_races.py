@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def test_a_deadline_that_passes_just_before_the_poll_is_not_lost(bridge: Bridge,
     bridge.add_handle(reader, R, lambda *_: os.read(reader, 1))
     bridge.add_timeout(1, lambda id, opaque: fired.append(id))
     os.write(writer, b"x")
-    poller.before = lambda: busy(0.002)
+    poller.before = lambda: busy(0.0013)  # past the deadline, and within the pass's budget
     turn(bridge)
     assert fired or turn(bridge, timeout=0.1), "the loop sleeps though a timeout is due"
     os.close(reader), os.close(writer)
@@ -127,15 +128,28 @@ def test_work_added_by_another_thread_at_any_point_of_a_pass_wakes_the_loop(
     bridge: Bridge, poller: Interrupted
 ) -> None:
     """D6: before the poll, after it, and in the last callback, with nothing else to wake for."""
-    for place in ("before", "after"):
+    reader, writer = os.pipe()
+    in_callback: list[Callable[[], None]] = []
+
+    def read(id: int, fd: int, events: int, opaque: Any) -> None:
+        os.read(fd, 1)
+        for call in in_callback:
+            call()
+
+    bridge.add_handle(reader, R, read)
+    for place in ("before", "after", "callback"):
         freed: list[Any] = []
         id = bridge.add_timeout(-1, lambda *_: None, None, freed.append)
-        once = bridge.add_timeout(0, lambda id, opaque: bridge.remove_timeout(id))
-        setattr(poller, place, lambda id=id: _on_a_thread(lambda: bridge.remove_timeout(id)))
-        for _ in range(5):
+        remove = functools.partial(_on_a_thread, functools.partial(bridge.remove_timeout, id))
+        if place == "callback":
+            in_callback.append(remove)
+        else:
+            setattr(poller, place, remove)
+        os.write(writer, b"x")
+        for _ in range(3):
             turn(bridge)
         assert freed == [None], place
-        assert once
+    os.close(reader), os.close(writer)
 
 
 def test_a_finalizer_inside_a_locked_line_may_remove_a_handle(bridge: Bridge, poller: Interrupted) -> None:
