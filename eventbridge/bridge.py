@@ -358,7 +358,8 @@ class Bridge:
 
         So what one library has here follows it to where it is installed next, and the rest stays.  Ids are kept but
         for those that the other bridge has given out itself: returned are the new ids by the old, of handles and of
-        timeouts; their callbacks are told the old ones still.  Any thread.
+        timeouts; their callbacks are told the old ones still; 0 is for what is lost
+        with a bridge that is closed.  Any thread.
         """
         to._registry.check()
         return give(self._registry, to._registry, free)

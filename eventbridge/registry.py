@@ -45,6 +45,8 @@ class Registry:
         self.awake = False  # there is work that the poller will not report; the dispatcher has not seen to it since
         self.dispatching = False  # a pass is under way: it will see to it without being woken
         self.refusal: type[BridgeClosed | BridgeForked] | None = None
+        self.dead_handles: dict[int, FreeCallback | None] = {}  # what was registered when it was closed
+        self.dead_timeouts: dict[int, FreeCallback | None] = {}
         self._parents: object = None
 
     # -- handles
@@ -137,8 +139,8 @@ class Registry:
         """Under the lock.  The poller's timer is set only when the earliest deadline gets earlier."""
         if timer.queued < self.armed_for:
             self.armed_for = timer.queued
+            self._set_look_at()  # before arming: the dispatcher asks it, without the lock, once the timer has fired
             self.poller.arm(timer.queued)
-            self._set_look_at()
 
     def _set_look_at(self) -> None:
         if self.timers.every_pass:
@@ -203,6 +205,7 @@ class Registry:
             if self.refusal is not None:
                 return False
             self.refusal = BridgeClosed
+            self._remember_the_dead()
             everything: list[Handle | Timer] = [*self.handles.values(), *self.timeouts.values()]
             for item in everything:
                 if item.free is not None:
@@ -214,11 +217,17 @@ class Registry:
             self.table.clear()
             return True
 
+    def _remember_the_dead(self) -> None:
+        """Whose ids a library may still hold (see transfer.py)."""
+        self.dead_handles = {id: handle.free for id, handle in self.handles.items()}
+        self.dead_timeouts = {id: timer.free for id, timer in self.timeouts.items()}
+
     def abandon(self) -> None:
         """In a forked child (D7): as if nothing had ever been registered, with nothing of the parent's touched, nor
         finalized.
         """
         self.lock = threading.RLock()  # a thread of the parent's may have held it
         self.refusal = BridgeForked
+        self._remember_the_dead()
         self._parents = (self.handles, self.timeouts, self.frees)
         self.handles, self.timeouts, self.frees = {}, {}, deque()

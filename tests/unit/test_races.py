@@ -189,3 +189,21 @@ def _on_a_thread(call: Callable[[], object]) -> None:
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_thread_that_is_held_up_while_it_arms_loses_no_timeout() -> None:
+    """T2, D6: the poller's timer may fire before the thread that armed it has done anything more."""
+    fired = threading.Event()
+
+    class SlowToReturn(EpollPoller):
+        def arm(self, deadline: int) -> None:
+            super().arm(deadline)
+            if threading.current_thread() is not threading.main_thread():
+                while not bridge._dispatcher.passes:
+                    bridge.host.turn(1)  # type: ignore[attr-defined]  # the loop turns meanwhile
+
+    with Bridge(ManualHost(), poller=SlowToReturn()) as bridge:
+        timer = bridge.add_timeout(-1, lambda id, opaque: fired.set())
+        _on_a_thread(lambda: bridge.update_timeout(timer, 1))
+        turn(bridge, timeout=0.1)
+        assert fired.is_set()
