@@ -7,13 +7,13 @@ the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from .bridge import Bridge
 from .errors import HypervisorUnavailable
 from .events import Emit
+from .plugins import entry_points
 
 ENTRY_POINT_GROUP = "eventbridge.hypervisors"
 

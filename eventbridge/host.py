@@ -13,10 +13,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 from .errors import HostUnavailable
+from .plugins import entry_points
 
 ENTRY_POINT_GROUP = "eventbridge.hosts"
 

@@ -22,9 +22,9 @@ def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, in
     """Carry everything registered with ``free`` from ``old`` to ``new``, and the calls of it that are owed.
 
     Ids are kept, and ``new`` counts on above them, except where it has given out the same: those handles and timeouts
-    get new ones (returned, by the old), and their callbacks are told the old ones still.  What died with ``old`` (it was
-    closed, or is a forked parent's) becomes `NOBODYS`: the library holds its id still, which in ``new`` may be somebody
-    else's.  Never holds both locks.
+    get new ones (returned, by the old), and their callbacks are told the old ones still.  What died with ``old`` (it
+    was closed, or is a forked parent's) becomes `NOBODYS`: the library holds its id still, which in ``new`` may be
+    somebody else's.  Never holds both locks.
     """
     handles = {id: NOBODYS for id, whose in old.dead_handles.items() if whose is free}
     timeouts = {id: NOBODYS for id, whose in old.dead_timeouts.items() if whose is free}

@@ -1,0 +1,16 @@
+"""What the tests of whole commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.announced_driver import announce
+from tests.helpers.command import environment
+
+
+@pytest.fixture
+def announced(tmp_path: Path) -> dict[str, str]:
+    """An environment in which somebody else's driver, for ``fake:///``, is installed."""
+    return environment(announce(tmp_path))

@@ -1,0 +1,60 @@
+"""Every script of examples/ runs alone and shows what its docstring says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.command import PATIENCE, ROOT, environment, interruptible, run
+
+EXAMPLES = ROOT / "examples"
+
+SHOWN = {
+    "asyncio_daemon.py": ["test suspended", "test resumed", "1 s are over", "drained"],
+    "select_loop.py": ["test suspended", "test resumed", "message of your own: hello", "left in your selector: 0"],
+    "pyuv_loop.py": [
+        "a timer of your own",
+        "test suspended",
+        "test resumed",
+        "nothing is active on the loop any more",
+    ],
+    "own_fd_beside_libvirt.py": ["suspend: test is suspended", "resume: test is resumed"],
+    "libvirtaio_drop_in.py": ["test suspended", "test resumed", "idle"] * 2,
+}
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == SHOWN.keys()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_shows_what_it_says_and_leaves_nothing_open(name: str) -> None:
+    """With all warnings on a socket left open, or a coroutine never awaited, is one on standard error."""
+    done = run(sys.executable, "-W", "always", str(EXAMPLES / name))
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == sorted(SHOWN[name]), "the threads of some may overtake each other"
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_is_short_and_says_what_it_shows(name: str) -> None:
+    text = (EXAMPLES / name).read_text()
+    assert text.startswith('"""')
+    assert len(text.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_daemon_ends_well_at_a_signal(number: signal.Signals) -> None:
+    command = [sys.executable, str(EXAMPLES / "asyncio_daemon.py"), "--for", str(PATIENCE)]
+    with interruptible():
+        daemon = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+    with daemon:
+        assert daemon.stdout is not None
+        while daemon.stdout.readline() != "test resumed\n":
+            assert daemon.poll() is None
+        daemon.send_signal(number)
+        assert daemon.stdout.read() == "drained\n"
+        assert daemon.wait(PATIENCE) == 0
