@@ -1,7 +1,7 @@
 """What others announce: hosts and hypervisors by entry point.
 
-A module of its own for one reason: ``importlib.metadata`` takes a third of the time that importing eventbridge does, and
-is needed only when a name is looked up.
+A module of its own for one reason: ``importlib.metadata`` takes a third of the time that importing eventbridge does,
+and is needed only when a name is looked up.
 """
 
 from __future__ import annotations
