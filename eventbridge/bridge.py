@@ -210,7 +210,8 @@ class Bridge:
 
     def run(self, until: Callable[[], bool] | None = None, timeout: float | None = None) -> bool:
         """Run the host's loop in this thread until ``until()`` is true (asked first, then after every pass), `stop`
-        is called, or ``timeout`` seconds have passed.  False only for the timeout.
+        is called, or ``timeout`` seconds have passed.  False only for the timeout.  A condition that another thread
+        makes true is seen after the next pass: that thread calls `stop` too, or anything that makes one.
 
         For hosts that are ours to run: select, libuv, and an asyncio loop that nobody runs.  `HostUnavailable` for
         others.
@@ -358,8 +359,8 @@ class Bridge:
 
         So what one library has here follows it to where it is installed next, and the rest stays.  Ids are kept but
         for those that the other bridge has given out itself: returned are the new ids by the old, of handles and of
-        timeouts; their callbacks are told the old ones still; 0 is for what is lost
-        with a bridge that is closed.  Any thread.
+        timeouts; their callbacks are told the old ones still; 0 is for what is lost with a bridge that is closed.
+        Any thread.
         """
         to._registry.check()
         return give(self._registry, to._registry, free)

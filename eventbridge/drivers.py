@@ -59,7 +59,10 @@ class Driver(Protocol):
 
 def scheme(uri: str) -> str:
     """What decides the driver: the part of the URI's scheme before "+"; `HypervisorUnavailable` for what is no URI."""
-    found = urlsplit(uri).scheme
+    try:
+        found = urlsplit(uri).scheme
+    except ValueError as error:
+        raise HypervisorUnavailable(f"{uri!r} is no URI: {error}") from None
     if not found or ":" not in uri:
         raise HypervisorUnavailable(f"{uri!r} is no URI: it needs a scheme, as in sim:///default or qemu:///system")
     return found.partition("+")[0]

@@ -12,7 +12,6 @@ be polled for and when it wants to be called at the latest, and drain it when ei
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Protocol
@@ -134,6 +133,3 @@ class AttachedSource:
         self._left -= 1
         if not self._left:
             self._source.detached()
-
-
-Attach = Callable[[CallbackModel, DirectSource, AbstractContextManager[object]], AttachedSource]

@@ -8,7 +8,8 @@
 
 It may be registered again, as a second ``asyncio.run`` in the process must (D9), several tasks may `drain` at once
 (D8), and no task of its own is there to be cancelled.  Registering and asking may be done from any thread; draining in
-a task of the loop."""
+a task of the loop.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class virEventAsyncIOImpl:
     """libvirt's event implementation on one asyncio loop; without ``loop`` on the one that
     `asyncio.get_event_loop` gives.
 
-    Nothing is opened and libvirt is told nothing before `register`."""
+    Nothing is opened and libvirt is told nothing before `register`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = asyncio.get_event_loop() if loop is None else loop
@@ -39,7 +41,8 @@ class virEventAsyncIOImpl:
 
         What libvirt has registered with another of these, or with a bridge, comes along and goes on living.  Raises
         `HostUnavailable` where the loop is closed, and `HypervisorError` where libvirt has somebody else's
-        implementation already: it takes one for a process's life."""
+        implementation already: it takes one for a process's life.
+        """
         global _current
         with _registering:
             bridge = self._bridge
@@ -60,13 +63,15 @@ class virEventAsyncIOImpl:
 
     async def drain(self) -> None:
         """Wait until libvirt has nothing registered here and all that it lent is freed.  In a task of the loop;
-        several at once may."""
+        several at once may.
+        """
         if self._bridge is not None:
             await self._bridge.drain()
 
     def is_idle(self) -> bool:
         """Has libvirt nothing registered here, and is all that it lent freed?  After a connection is closed and
-        `drain` awaited, False means that something of it was left registered."""
+        `drain` awaited, False means that something of it was left registered.
+        """
         return self._bridge is None or self._bridge.is_empty()
 
     def __repr__(self) -> str:
@@ -91,5 +96,6 @@ def virEventRegisterAsyncIOImpl(loop: asyncio.AbstractEventLoop | None = None) -
     """Have libvirt's events dispatched by ``loop``; without it, by the loop that `asyncio.get_event_loop` gives.
 
     The usual way in.  Before the first connection is opened, and again for each further ``asyncio.run``; what is
-    returned may be dropped.  Raises as `virEventAsyncIOImpl.register`."""
+    returned may be dropped.  Raises as `virEventAsyncIOImpl.register`.
+    """
     return virEventAsyncIOImpl(loop).register()

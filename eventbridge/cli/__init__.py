@@ -2,7 +2,8 @@
 
 A subcommand's module has ``register(subparsers)``, which adds its parser, and ``run(args) -> int``.  Exit codes: 0 it
 went well, 1 something failed, 2 it was called wrongly, 130 it was interrupted (`watch` is meant to be: see there).
-An error is one line on standard error; with EVENTBRIDGE_DEBUG set its traceback follows."""
+An error is one line on standard error; with EVENTBRIDGE_DEBUG set its traceback follows.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, ``sys.argv[1:]`` by default; returns the exit code.  SystemExit is argparse's, for
-    ``--help`` (0) and for what it cannot read (2)."""
+    ``--help`` (0) and for what it cannot read (2).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
     if not arguments:

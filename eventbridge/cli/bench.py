@@ -1,6 +1,7 @@
 """``eventbridge bench``: measure dispatchers beside each other on this machine; see `eventbridge.benchmark`.
 
-Only arguments, progress and output are here."""
+Only arguments, progress and output are here.
+"""
 
 from __future__ import annotations
 

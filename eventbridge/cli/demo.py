@@ -2,7 +2,8 @@
 after the other.
 
 All of it in one process, which libvirt allows but one event implementation: each host's bridge takes libvirt over from
-the one before (rule D9)."""
+the one before (rule D9).
+"""
 
 from __future__ import annotations
 

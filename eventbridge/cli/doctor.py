@@ -1,7 +1,8 @@
 """``eventbridge doctor``: what works here, in which version, and what to install for the rest.
 
 It does not look whether something is installed: it has each host loop pass a byte and each hypervisor tell an event
-(see `probe`)."""
+(see `probe`).
+"""
 
 from __future__ import annotations
 

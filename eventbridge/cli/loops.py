@@ -1,5 +1,6 @@
 """The loop that a command runs on, by name: every host there is, and uvloop, which is the asyncio host on another
-loop."""
+loop.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def loop_name(text: str) -> str:
 @contextlib.contextmanager
 def bridge_on(name: str, on_error: ErrorHandler | None = None) -> Iterator[Bridge]:
     """A bridge on a loop of its own, which at the end is drained and closed; `HostUnavailable` where its library is
-    missing."""
+    missing.
+    """
     with contextlib.ExitStack() as stack:
         if name == "uvloop":
             loop = stack.enter_context(contextlib.closing(_new_uvloop()))

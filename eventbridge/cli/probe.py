@@ -4,7 +4,8 @@
 
 prints one line of JSON with ``version`` and ``detail``, or with ``missing`` (it is not installed) or ``broken`` (it is,
 but did not do its work).  `doctor` starts these: a library that crashes or hangs then takes nothing else with it, and
-libvirt, which has one event implementation for a process, is met fresh."""
+libvirt, which has one event implementation for a process, is met fresh.
+"""
 
 from __future__ import annotations
 

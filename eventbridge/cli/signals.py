@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM as the bridge's own events, the same on every host loop.
 
 A Python signal handler runs between any two lines of the main thread, perhaps inside the registry.  So it does no
-more than write to a pipe, and what is to happen happens in a pass, which also wakes a loop that sleeps."""
+more than write to a pipe, and what is to happen happens in a pass, which also wakes a loop that sleeps.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 @contextlib.contextmanager
 def on_signals(bridge: Bridge, end: Callable[[], None]) -> Iterator[None]:
     """Call ``end()`` on the loop at the first SIGINT or SIGTERM; a second raises KeyboardInterrupt, for whoever will
-    not wait.  Main thread only.  A signal that is ignored, as a shell's background job ignores SIGINT, stays so."""
+    not wait.  Main thread only.  A signal that is ignored, as a shell's background job ignores SIGINT, stays so.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     seen = 0

@@ -1,7 +1,8 @@
 """URIs opened and closed on one bridge while its loop runs.
 
 Opening blocks, and so may closing (a daemon that has stopped does not answer): each is done on a thread of its own,
-and what came of it is told on the loop's thread, in a pass.  All state here belongs to that thread."""
+and what came of it is told on the loop's thread, in a pass.  All state here belongs to that thread.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Sources:
 
     def close(self, seconds: float) -> None:
         """Close what is open, running the loop meanwhile, for at most so long; what has not closed then is in
-        ``closing``.  What is still opening is closed when it has opened, if that is soon."""
+        ``closing``.  What is still opening is closed when it has opened, if that is soon.
+        """
         self._over = True
         for uri in list(self.open):
             self.drop(uri)

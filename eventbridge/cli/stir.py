@@ -1,7 +1,8 @@
 """Something for libvirt's test driver to tell: it does nothing by itself.
 
 ``test:///default`` is a driver inside libvirt's own library, one for a process, with one running domain, "test".  A
-thread of its own does things to that domain by libvirt's own calls, as any other program might."""
+thread of its own does things to that domain by libvirt's own calls, as any other program might.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ OPERATIONS = ("suspend", "resume", "shutdown", "create", "destroy", "create")
 @contextlib.contextmanager
 def stirred(seconds: float) -> Iterator[None]:
     """Do the next thing to the test driver's domain every so many ``seconds``, until the block ends.  ImportError
-    where libvirt-python is not installed."""
+    where libvirt-python is not installed.
+    """
     import libvirt
 
     over = threading.Event()

@@ -2,7 +2,8 @@
 it.
 
 Everything runs in this process: the loop in the main thread, the operations in others.  The table is for standard
-output; progress and complaints are for standard error."""
+output; progress and complaints are for standard error.
+"""
 
 from __future__ import annotations
 

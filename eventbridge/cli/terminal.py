@@ -2,7 +2,8 @@
 
 Everything goes out at once, line by line.  Colour is for terminals only, and not where NO_COLOR is set
 (https://no-color.org).  What comes from a hypervisor (a domain's name, say) cannot move the cursor: whatever is not
-printable is shown escaped."""
+printable is shown escaped.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ def flush() -> None:
 
 def abandon_stdout() -> None:
     """Nobody reads standard output any more: have the interpreter's last flush succeed, as its own documentation of
-    SIGPIPE advises."""
+    SIGPIPE advises.
+    """
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

@@ -1,6 +1,7 @@
 """``eventbridge watch URI...``: a line for everything that happens on some hypervisors, as it happens.
 
-Everything but the opening and closing of URIs (see `sources`) happens on the main thread, which runs the loop."""
+Everything but the opening and closing of URIs (see `sources`) happens on the main thread, which runs the loop.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +181,8 @@ class Watch:
 
     def _mind_stdout(self) -> int | None:
         """Notice at once that a reader such as ``head`` has gone, not only with the next event: a pipe without a
-        reader reports ERROR, asked for or not."""
+        reader reports ERROR, asked for or not.
+        """
         try:
             fd = sys.stdout.fileno()
             mode = os.fstat(fd).st_mode

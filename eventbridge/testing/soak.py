@@ -20,10 +20,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from random import Random
 from typing import Any, TypeAlias
 
 from eventbridge.bridge import Bridge, ErrorHandler
+from eventbridge.masks import Events
 
 from .soak_oracle import PATIENCE, Ledger
 from .soak_subjects import File, Ghosts, Subject, Tick
@@ -35,6 +37,10 @@ GROWTH_BOUND = 8 * 2**20
 """Bytes of resident memory that the process may grow by after the warm-up."""
 WARM_UP = 0.25
 """Of the time; what is allocated then stays, as arenas and free lists."""
+CALM = 0.3
+"""Of the time, at its end: nobody closes before removing, as what the poller does about that also mends what was lost
+otherwise.
+"""
 SLICE = 0.25
 """Seconds between two looks at the progress."""
 SWITCH = 0.0005
@@ -78,15 +84,31 @@ class Soak:
     """One soak on one host."""
 
     def __init__(
-        self, host: str, bridge_on: BridgeOn, *, seconds: float, fds: int = 1000, threads: int = 4, seed: int = 1
+        self,
+        host: str,
+        bridge_on: BridgeOn,
+        *,
+        seconds: float,
+        fds: int = 1000,
+        threads: int = 4,
+        seed: int = 1,
+        patience: float = PATIENCE,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``patience``: seconds until what has not come counts as lost.  ``stopping``: asked often, on any thread;
+        once it is true the soak ends early.
+        """
         self.host = host
         self.seconds = seconds
         self.seed = seed
-        self.stopping = False  # set it, from anywhere, to end the soak early
+        self._stopping = stopping
         self._bridge_on = bridge_on
         self._files = max(2, fds // 2)
         self._threads = threads
+        self._patience = patience
+        self._ledger = Ledger(patience)
+        self._loops_random = Random(f"{seed}/loop")
+        self._subjects: list[Subject] = []
         self._ghosts = Ghosts()
         self._operations = [0] * (threads + 1)  # by thread; the last is the loop's
         self._over = False
@@ -102,7 +124,7 @@ class Soak:
         before = _open_fds()
         switch = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH)
-        ledger = self._ledger = Ledger()
+        ledger = self._ledger = Ledger(self._patience)
         try:
             with self._bridge_on(lambda error, context: ledger.accuse(f"{error!r} {context}")) as bridge:
                 started = time.monotonic()
@@ -111,7 +133,7 @@ class Soak:
         finally:
             sys.setswitchinterval(switch)
             self._ghosts.exorcise()
-        self._subjects: list[Subject] = []
+        self._subjects = []
         del bridge
         leaked = len(_open_fds() - before)
         return Report(
@@ -131,8 +153,7 @@ class Soak:
 
     def _soak(self, bridge: Bridge, ledger: Ledger, progress: Callable[[Soak, float], None] | None) -> int:
         """Returns how much memory it has grown by."""
-        random = Random(f"{self.seed}/loop")
-        self._loops_random = random
+        random = self._loops_random
         files = [File(bridge, ledger, self._meanwhile, self._ghosts, random) for _ in range(self._files)]
         ticks = [Tick(bridge, ledger, self._meanwhile, random) for _ in range(max(1, self._files // 5))]
         self._subjects = [*files, *ticks]
@@ -143,6 +164,8 @@ class Soak:
             started = time.monotonic()
             self._turn(bridge, started, started + self.seconds * WARM_UP, progress)
             warm = _resident()
+            self._turn(bridge, started, started + self.seconds * (1 - CALM), progress)
+            self._calm(bridge)
             self._turn(bridge, started, started + self.seconds, progress)
             growth = _resident() - warm
         finally:
@@ -155,16 +178,36 @@ class Soak:
     def _turn(
         self, bridge: Bridge, started: float, until: float, progress: Callable[[Soak, float], None] | None
     ) -> None:
-        while not self.stopping and (left := until - time.monotonic()) > 0:
-            bridge.run(until=lambda: self.stopping, timeout=min(left, SLICE))
+        while not self._stopping() and (now := time.monotonic()) < until:
+            end = min(until, now + SLICE)
+            # Not by run's own timeout alone, which is the bridge's and may be what is lost.
+            bridge.run(until=partial(self._ended, end), timeout=end - now)
             if progress is not None:
                 progress(self, time.monotonic() - started)
+
+    def _ended(self, end: float) -> bool:
+        return self._stopping() or time.monotonic() >= end
+
+    def _calm(self, bridge: Bridge) -> None:
+        """From here on nobody closes before removing; and the last ghost there is has the poller start afresh."""
+        for subject in self._subjects:
+            subject.lock.acquire()
+        self._ghosts.allowed = False
+        for subject in self._subjects:
+            subject.lock.release()
+        reader, writer = os.pipe()
+        id = bridge.add_handle(reader, Events.READABLE, lambda *_: None)
+        self._ghosts.keep(os.dup(reader))
+        os.close(reader)
+        bridge.remove_handle(id)
+        os.write(writer, b"!")
+        os.close(writer)
 
     # -- operations
 
     def _work(self, number: int) -> None:
         random = Random(f"{self.seed}/{number}")
-        while not (self._over or self.stopping):
+        while not (self._over or self._stopping()):
             for _ in range(BREATH):
                 self._operate(number, random, by_loop=False)
             time.sleep(SWITCH)
@@ -193,11 +236,11 @@ class Soak:
         """Let come what is left, then remove everything; the loop is not running between the two."""
         for subject in (*files, *ticks):
             subject.settle()
-        bridge.run(until=lambda: not any(subject.overdue() for subject in self._subjects), timeout=PATIENCE * 1.5)
+        bridge.run(until=lambda: not any(subject.overdue() for subject in self._subjects), timeout=self._patience * 1.5)
         for subject in (*files, *ticks):
             subject.overdue()
             subject.finish()
-        if not bridge.run(until=bridge.is_empty, timeout=PATIENCE):
+        if not bridge.run(until=bridge.is_empty, timeout=self._patience):
             self._ledger.accuse(f"not empty at the end: {bridge!r}")
 
 

@@ -20,7 +20,8 @@ PATIENCE = 10.0
 class Ledger:
     """What was found so far.  Any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self.patience = patience  # s
         self.loop_thread = threading.get_ident()
         self.callbacks = 0
         self.added = 0  # registrations, each of which is owed one free
@@ -106,7 +107,7 @@ def on_free(registration: Any) -> None:
     if threading.get_ident() != ledger.loop_thread:
         ledger.accuse(f"{registration.what} {registration.id} was freed on another thread than the loop's (H7)")
     # A free inside remove, or inside its own callback, finds its lock taken by this very thread.
-    if not registration.lock.acquire(timeout=PATIENCE):
+    if not registration.lock.acquire(timeout=ledger.patience):
         ledger.accuse(f"{registration.what} {registration.id} was freed inside its own callback or removal (H7)")
         return
     try:

@@ -25,7 +25,7 @@ from eventbridge.bridge import Bridge
 from eventbridge.errors import UnknownHandle
 from eventbridge.masks import EFFECTIVE, Events
 
-from .soak_oracle import PATIENCE, Ledger, Registration, on_free
+from .soak_oracle import Ledger, Registration, on_free
 
 R, W = int(Events.READABLE), int(Events.WRITABLE)
 RECORD = struct.Struct("!QQ")  # the file's tag; the record's number in it
@@ -40,8 +40,6 @@ Meanwhile: TypeAlias = Callable[[], None]
 class Subject:
     """A lock, and what is expected."""
 
-    what = ""
-
     def __init__(self, bridge: Bridge, ledger: Ledger, meanwhile: Meanwhile) -> None:
         self.lock = threading.Lock()
         self.bridge = bridge
@@ -50,7 +48,7 @@ class Subject:
         self.expected_at: float | None = None  # until when what is expected may come; s of time.monotonic
 
     def expect(self, seconds: float = 0.0) -> None:
-        self.expected_at = monotonic() + seconds + PATIENCE
+        self.expected_at = monotonic() + seconds + self.ledger.patience
 
     def overdue(self) -> bool:
         """Is something expected?  Where it has not come in time, it is lost, and nothing is expected any more."""
@@ -72,9 +70,10 @@ class Subject:
 
 
 class Ghosts:
-    """Dups that keep closed files alive for a while."""
+    """Dups that keep closed files alive for a while; and whether files may (still) be closed before removing."""
 
     def __init__(self) -> None:
+        self.allowed = True
         self._fds: deque[int] = deque()
 
     def keep(self, fd: int) -> None:
@@ -133,9 +132,7 @@ class File(Subject):
     def write(self, random: Random, by_loop: bool) -> None:
         if self.hung_up or self.written - self.read > MOST_UNREAD:
             return
-        more = range(self.written, self.written + random.randint(1, 4))
-        os.write(self.writer, b"".join(RECORD.pack(self.tag, number) for number in more))
-        self.written = more.stop
+        self._write(random.randint(1, 4))
         self._expect_sometimes(random)
 
     def start_watching(self, random: Random, by_loop: bool) -> None:
@@ -186,6 +183,9 @@ class File(Subject):
         """Closed before its handles are removed, perhaps kept alive by a dup, with its number perhaps taken by the
         next file while they are still on it (H11).
         """
+        if not self._ghosts.allowed:
+            self.replace(random, by_loop)
+            return
         if random.random() < 0.5:
             self._ghosts.keep(os.dup(self.reader))
             if not self.hung_up:
@@ -202,8 +202,16 @@ class File(Subject):
     # -- their parts
 
     def _expect_sometimes(self, random: Random) -> None:
-        if self.watched and (self.hung_up or self.written > self.read) and random.random() < 0.5:
+        """Of a file that is watched, so that it is left alone until it has been heard of."""
+        if self.watched and random.random() < 0.5:
+            if self.written == self.read and not self.hung_up:
+                self._write(1)
             self.expect()
+
+    def _write(self, records: int) -> None:
+        more = range(self.written, self.written + records)
+        os.write(self.writer, b"".join(RECORD.pack(self.tag, number) for number in more))
+        self.written = more.stop
 
     def _open_ends(self) -> list[int]:
         return [self.reader] if self.hung_up else [self.reader, self.writer]
@@ -234,7 +242,7 @@ class File(Subject):
         if fd == self.reader and self.watch is not None:
             registrations.append(self.watch)
             self.watch = None
-        if not early:
+        if not (early and self._ghosts.allowed):
             self._drop(registrations, by_loop)
             registrations = []
         os.close(fd)
@@ -327,6 +335,7 @@ class Tick(Subject):
         super().__init__(bridge, ledger, meanwhile)
         self.registration: Registration | None = None
         self._loops_random = Random(random.random())
+        self._again = True
         self.operate(random, by_loop=True)
 
     def __str__(self) -> str:
@@ -351,15 +360,23 @@ class Tick(Subject):
 
     def _on_due(self, id: int, registration: Registration) -> None:
         with self.lock:
-            if not registration.called(1):
-                return
-            if monotonic_ns() - self._set_at < (self._times + 1) * self.ms * 1_000_000:
-                registration.overtaken(f"of {self.ms} ms came too early (T3, T4)")
-                return
-            self._times += 1
-            self.expected_at = None
-            if self.ms == 0:
-                self.operate(self._loops_random, by_loop=True)
+            if registration.called(1):
+                self._due(registration)
+        self.meanwhile()
+
+    def _due(self, registration: Registration) -> None:
+        if monotonic_ns() - self._set_at < (self._times + 1) * self.ms * 1_000_000:
+            registration.overtaken(f"of {self.ms} ms came too early (T3, T4)")
+            return
+        self._times += 1
+        self.expected_at = None
+        if self.ms == 0:
+            self.operate(self._loops_random, by_loop=True)
+        elif self._again and self._loops_random.random() < 0.3:
+            self.expect(self.ms / 1000)  # once more, without being set again (T1)
+
+    def settle(self) -> None:
+        self._again = False
 
     def finish(self) -> None:
         self._remove(by_loop=True)

@@ -1,6 +1,7 @@
 """A driver as somebody else would announce it, that does on purpose what real hypervisors do seldom.
 
-``fake:///NAME``: each name is a method of `Behaviour`, called in `subscribe`."""
+``fake:///NAME``: each name is a method of `Behaviour`, called in `subscribe`.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ class Running:
 @contextlib.contextmanager
 def interruptible(handler: signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
     """A child that is started meanwhile is interrupted by SIGINT, or (SIG_IGN) is not, whatever these tests were
-    started by: a script's background job ignores it and hands that on."""
+    started by: a script's background job ignores it and hands that on.
+    """
     ours = signal.default_int_handler if handler is signal.SIG_DFL else handler  # a function is the default in a child
     before = signal.signal(signal.SIGINT, ours)
     try:

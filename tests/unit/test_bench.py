@@ -1,5 +1,6 @@
 """`eventbridge bench` itself: the order of its measurements, its command line, and every workload once, with the
-smallest of budgets.  No figure's size is asserted."""
+smallest of budgets.  No figure's size is asserted.
+"""
 
 from __future__ import annotations
 

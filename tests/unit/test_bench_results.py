@@ -1,5 +1,6 @@
 """What `eventbridge bench` makes of its measurements: medians, ratios, verdicts, table, JSON and plot.  Pure, on
-invented figures."""
+invented figures.
+"""
 
 from __future__ import annotations
 

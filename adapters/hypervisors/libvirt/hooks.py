@@ -23,6 +23,7 @@ import libvirtmod
 from eventbridge.bridge import Bridge
 from eventbridge.errors import BridgeClosed, EventBridgeError, HypervisorError, UnknownHandle
 from eventbridge.sides import hook_side
+from eventbridge.transfer import NOBODYS
 
 Glue: TypeAlias = tuple[Any, Any, Any]
 """How libvirt-python hands a C callback over: (cb, opaque, ff)."""
@@ -44,7 +45,8 @@ class Trampoline:
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
-        # libvirt's ids are the bridge's, but for those that a bridge had given out itself before libvirt came to it.
+        # libvirt's ids are the bridge's, but for those that a bridge had given out itself before libvirt came to it,
+        # and for those that died with a bridge that was closed while libvirt held them: these are now `NOBODYS`.
         self._handles: dict[int, int] = {}
         self._timeouts: dict[int, int] = {}
         self._moving = threading.RLock()
@@ -76,7 +78,10 @@ class Trampoline:
             self.bridge.remove_handle(self._handles.get(id, id))  # type: ignore[union-attr]
         except Exception as error:
             return self._once_more(
-                f"remove handle {id}", error, lambda bridge: bridge.remove_handle(self._handles.get(id, id)), True
+                f"remove handle {id}",
+                error,
+                lambda bridge: bridge.remove_handle(self._handles.get(id, id)),
+                raises=self._handles.get(id) != NOBODYS,
             )
         return 0
 
@@ -105,7 +110,10 @@ class Trampoline:
             self.bridge.remove_timeout(self._timeouts.get(id, id))  # type: ignore[union-attr]
         except Exception as error:
             return self._once_more(
-                f"remove timeout {id}", error, lambda bridge: bridge.remove_timeout(self._timeouts.get(id, id)), True
+                f"remove timeout {id}",
+                error,
+                lambda bridge: bridge.remove_timeout(self._timeouts.get(id, id)),
+                raises=self._timeouts.get(id) != NOBODYS,
             )
         return 0
 

@@ -10,4 +10,5 @@ libxl 4.1 is.
     direct_model.py    a library with one fd for up to a hundred domains, which the bridge asks and drains
     simulation.py      the two together, in the order of the story
     uri.py             what may be asked for
-    driver.py          what `eventbridge.drivers` asks of a driver, and the room it needs"""
+    driver.py          what `eventbridge.drivers` asks of a driver, and the room it needs
+"""

@@ -5,7 +5,8 @@ for its guests' next happening, and one that delivers what has been read (libvir
 by each event, and back to -1 when the queue is empty).  A guest whose pipe is full waits with a handle of its own for
 the pipe to be writable.
 
-Like a real library it calls the bridge with its lock held, and delivers without it."""
+Like a real library it calls the bridge with its lock held, and delivers without it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ READABLE, WRITABLE = int(Events.READABLE), int(Events.WRITABLE)
 
 class CallbackLibrary:
     """Lane ``lane`` of a simulation.  Its callbacks find it closed where they were decided on before their removal
-    by another thread (H6)."""
+    by another thread (H6).
+    """
 
     def __init__(self, simulation: Simulation, lane: int, model: CallbackModel) -> None:
         self._simulation = simulation
@@ -42,7 +44,8 @@ class CallbackLibrary:
 
     def open(self, guests: Iterable[int]) -> None:
         """Any thread, under the simulation's lock.  OSError, or the bridge's error: `close` then undoes what was
-        done."""
+        done.
+        """
         model = self._model
         # A bridge that is closed takes its hypervisor with it.
         self._clock = model.add_timeout(-1, self._due, None, lambda _: self._simulation.close())

@@ -3,7 +3,8 @@
 It has one fd, a wish (to be readable), and a deadline: when something next happens in its guests.  Drained for its
 deadline, it lets that happen; drained for its fd, it reads what came of it.
 
-A full socket needs no wish to write: full means that there is something to read, and each read makes room."""
+A full socket needs no wish to write: full means that there is something to read, and each read makes room.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The `eventbridge.drivers.Driver` of the simulated hypervisor, and the room it needs.
 
-A domain of the callback model needs a pipe, two fds; a hundred of the direct-fd model share a socketpair."""
+A domain of the callback model needs a pipe, two fds; a hundred of the direct-fd model share a socketpair.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def _fits(fds: int) -> int:
 
 def make_room(uri: str, domains: int) -> None:
     """Raise the soft limit of open files (ulimit -n) where it is too low and the hard one allows; `HypervisorError`
-    where not."""
+    where not.
+    """
     needed = fds_needed(domains)
     open_now = len(os.listdir("/dev/fd"))
     wanted = open_now + needed + SPARE
@@ -56,7 +58,8 @@ class SimDriver:
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Simulation:
         """As `eventbridge.drivers.Driver.subscribe`; any thread, also the loop's, and never for long.
 
-        Raises the process's soft limit of open files where the domains need it."""
+        Raises the process's soft limit of open files where the domains need it.
+        """
         parameters = parse(uri)
         make_room(uri, parameters.domains)
         simulation = Simulation(uri, parameters, bridge, emit)

@@ -4,7 +4,8 @@ Sans-IO: no fds, no clock, no threads.  The same seed and number of domains tell
 every Python: of the random number generator only ``random()`` is used, whose sequence is promised to stay.
 
 The rule of `eventbridge.events` is in the table: a run begins with one ``started`` and ends with exactly one
-``stopped``, whose reason says why; what the guest did before that is an event of its own."""
+``stopped``, whose reason says why; what the guest did before that is an event of its own.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ _SCALES = {state: list(accumulate(step.weight for step in steps)) for state, ste
 @dataclass(frozen=True, slots=True)
 class Happening:
     """The ``number``-th thing that happens (from 1), to guest ``guest`` (from 0).  ``id``: the domain's, or 0 where it
-    has none because it does not run."""
+    has none because it does not run.
+    """
 
     number: int
     guest: int
@@ -111,7 +113,8 @@ class Story:
     """Everything that happens, in order, and each *lane*'s part of it.
 
     A lane is whatever carries a guest's happenings; ``lane_of[guest]`` is its lane's number.  `peek` and `take` look
-    ahead in the one story as far as the lane asked for needs, and keep what is for others."""
+    ahead in the one story as far as the lane asked for needs, and keep what is for others.
+    """
 
     def __init__(self, seed: int, lane_of: Sequence[int], last: int | None = None) -> None:
         self._random = random.Random(seed).random

@@ -4,7 +4,8 @@ The kernel promises no order between fds, so each record has its number in the s
 for it here: what is emitted is the same, in the same order, on every host.
 
 One lock over everything, held while the bridge is called and while fds are read and written, never while an event is
-emitted.  Callbacks and drains run on the loop's thread; `Simulation.open` and `Simulation.close` on any."""
+emitted.  Callbacks and drains run on the loop's thread; `Simulation.open` and `Simulation.close` on any.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ class Simulation:
 
     def deliver(self, arrived: list[Happening]) -> None:
         """Emit what can be told now, at most AT_ONCE of it; the rest soon, also where ``emit`` raises.  The loop's
-        thread, without the lock."""
+        thread, without the lock.
+        """
         with self.lock:
             self._ready.extend(self._in_order.put(arrived))
             self._emitting += 1
@@ -143,7 +145,8 @@ class Simulation:
     def close(self) -> None:
         """Nothing is emitted after it returns, and no fd is left open.  Any thread, also within ``emit``; idempotent.
 
-        From a thread other than the loop's it waits for an ``emit`` that is under way, and for nothing else."""
+        From a thread other than the loop's it waits for an ``emit`` that is under way, and for nothing else.
+        """
         with self.lock:
             first, self.closed = not self.closed, True
             while self._emitting and self._emitter != threading.get_ident():

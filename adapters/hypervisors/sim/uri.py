@@ -19,7 +19,8 @@ LIMITS: dict[str, tuple[int, int, int | None]] = {
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """``rate``: events a second, of all domains together.  ``events``: how many until the story ends; None: it does
-    not."""
+    not.
+    """
 
     domains: int
     seed: int

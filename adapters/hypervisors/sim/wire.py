@@ -2,7 +2,8 @@
 
 Both ends are non-blocking and in this process.  A write that does not fit leaves a backlog, which goes out in order
 before anything newer; a read that ends within a record keeps the piece until the rest comes.  Nothing is lost and
-nothing is sent twice.  The loop's thread, under the simulation's lock."""
+nothing is sent twice.  The loop's thread, under the simulation's lock.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The board of the eventtest cases: 31 pipes and 31 timers, registered with libvirt, and a record of who was called.
 
-A call is recorded with all that the callback was told, so that a wrong watch, fd or event shows."""
+A call is recorded with all that the callback was told, so that a wrong watch, fd or event shows.
+"""
 
 from __future__ import annotations
 

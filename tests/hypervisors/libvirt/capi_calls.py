@@ -1,5 +1,6 @@
 """What the tests through libvirt's C API have in common: callbacks that note what they were told, and a proof that the
-loop still serves libvirt."""
+loop still serves libvirt.
+"""
 
 from __future__ import annotations
 

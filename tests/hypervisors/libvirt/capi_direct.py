@@ -1,7 +1,8 @@
 """virEventAddHandle and virEventAddTimeout with a ``free`` function, which libvirt-python's own calls leave NULL.
 
 Straight into libvirt's library through ctypes, as a C program would; libvirt-python's glue and our hooks are beneath
-it all the same."""
+it all the same.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _kept: list[Direct] = []  # C may call them for as long as the process lives
 
 class Direct:
     """Notes, for the opaque number of each handle and timeout: ("called", opaque), ("returned", opaque) and
-    ("freed", opaque, thread, clean), where clean says that no call of ours was under way on that thread."""
+    ("freed", opaque, thread, clean), where clean says that no call of ours was under way on that thread.
+    """
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig

@@ -2,7 +2,8 @@
 own thread and by a thread of its own.
 
 libvirt keeps one event implementation for a process's life, so all of these tests go through the one permanent
-trampoline, and each installs a bridge of its own (D9)."""
+trampoline, and each installs a bridge of its own (D9).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """libvirt-python's own test of its libvirtaio, fetched from its source distribution and never kept in this tree.
 
-Only the import is changed: ours takes the place of theirs."""
+Only the import is changed: ours takes the place of theirs.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ FILES = ("test_aio.py", "eventmock.py")
 
 def source_distribution(cache: Path) -> Path:
     """libvirt-python's, of the installed version; downloaded once into ``cache``.  Where it cannot be, the test
-    fails and says what to do."""
+    fails and says what to do.
+    """
     version = importlib.metadata.version("libvirt-python")
     kept = cache / f"libvirt-python-{version}.tar.gz"
     if not kept.exists():

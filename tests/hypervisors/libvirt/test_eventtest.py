@@ -1,7 +1,8 @@
 """What libvirt checks of its own event loop in tests/eventtest.c, asked of ours through libvirt's C API.
 
 On each board of 31 pipes and 31 timers one thing is done; what must be called is called with the right arguments, and
-nothing else is, given three more rounds of the loop for it."""
+nothing else is, given three more rounds of the loop for it.
+"""
 
 from __future__ import annotations
 

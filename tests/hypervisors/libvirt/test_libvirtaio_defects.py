@@ -1,7 +1,8 @@
 """What goes wrong with libvirt-python's libvirtaio must not with ours: each of its defects, tried through libvirt's C
 API on each host.
 
-Those that are about the module itself, not about what it does for libvirt, are in test_libvirtaio_drop_in.py."""
+Those that are about the module itself, not about what it does for libvirt, are in test_libvirtaio_drop_in.py.
+"""
 
 from __future__ import annotations
 

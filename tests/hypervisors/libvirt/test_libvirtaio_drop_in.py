@@ -1,7 +1,8 @@
 """The drop-in `libvirtaio`: libvirt-python's own test of theirs, then what theirs cannot do: a second ``asyncio.run``,
 registering again, several drains at once, all tasks cancelled.
 
-On the standard library's loop and on uvloop."""
+On the standard library's loop and on uvloop.
+"""
 
 from __future__ import annotations
 

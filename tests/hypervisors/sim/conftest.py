@@ -1,0 +1,37 @@
+"""An open simulated hypervisor, and the fds it may not keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sim_watch import Watched, open_fds
+
+from eventbridge import Bridge
+from eventbridge.events import DomainEvent
+
+
+@pytest.fixture(scope="session")
+def libuv_is_up() -> None:
+    """libuv's first loop opens fds that stay for the life of the process."""
+    with Bridge("libuv") as bridge:
+        bridge.run(timeout=0.001)
+
+
+@pytest.fixture
+def watch(libuv_is_up: None) -> Iterator[Callable[..., Watched]]:
+    """``watch(query, host)`` opens ``sim:///default?query``; at the end nothing of it is left, not one fd."""
+    before = open_fds()
+    opened: list[Watched] = []
+
+    def watch(query: str, host: str = "select", emit: Callable[[DomainEvent], None] | None = None) -> Watched:
+        errors: list[BaseException] = []
+        bridge = Bridge(host, on_error=lambda error, context: errors.append(error))
+        opened.append(Watched(bridge, f"sim:///default?{query}", emit, errors=errors))
+        opened[-1].open()
+        return opened[-1]
+
+    yield watch
+    while opened:
+        opened.pop().close()
+    assert open_fds() == before
