@@ -20,7 +20,7 @@ from .dispatcher import Dispatcher
 from .errors import HostUnavailable, UnknownHandle
 from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
 from .host import AwaitingHost, HostLoop, RunnableHost
-from .masks import effective
+from .masks import ALL, EFFECTIVE, effective
 from .models import AttachedSource, DirectSource
 from .poll_fallback import best_poller
 from .poller import PollerProtocol
@@ -136,7 +136,8 @@ class Bridge:
         """Change what a handle asks for, at once (H5).  `UnknownHandle` for an id that is not registered; OSError
         EBADF, and nothing changed, where its fd was closed.
         """
-        self._registry.update_handle(id, effective(events))
+        plain = type(events) is int and 0 <= events <= ALL
+        self._registry.update_handle(id, EFFECTIVE[events] if plain else effective(events))
 
     @hook_side
     def remove_handle(self, id: int) -> None:
@@ -172,7 +173,8 @@ class Bridge:
         """Re-arm a timeout from now, at once, also while the loop sleeps (T2).  Raises `UnknownHandle`, and as
         `add_timeout`.
         """
-        self._registry.update_timeout(id, _milliseconds(ms))
+        plain = type(ms) is int and -1 <= ms <= LONGEST_TIMEOUT
+        self._registry.update_timeout(id, ms if plain else _milliseconds(ms))
 
     @hook_side
     def remove_timeout(self, id: int) -> None:

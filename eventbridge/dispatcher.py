@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic, monotonic_ns
 
 from .handles import Handle, SharedFd
-from .masks import FROM_KERNEL, TO_KERNEL
+from .masks import TO_KERNEL, TOLD
 from .registry import Registry
 from .sides import loop_side
 from .timers import Timer
@@ -31,7 +31,8 @@ BUDGET_CALLBACKS = 256
 BUDGET_SECONDS = 0.002
 AUDIT_EVERY = 64  # rounds; see _audit
 QUICK = 0.0002  # seconds; what takes longer is worth timing by itself
-CAREFUL_PASSES = 1000
+CAREFUL_PASSES = 100
+TOGETHER = 4  # quick callbacks are timed so many together
 
 
 class Dispatcher:
@@ -198,18 +199,21 @@ class Dispatcher:
     def _dispatch(self, events: Iterator[tuple[int, int]], room: int, before: float, limit: float) -> bool:
         """Call the round's handles that are still there and still interested; True when the round is finished.
 
-        A reading of the clock costs a tenth of a quick callback.  So while callbacks are quick they are timed in
-        fours, and one by one from the first four that were not, for as long as there is reason to.
+        A reading of the clock costs a tenth of a quick callback.  So while callbacks are quick they are timed four
+        together, and one by one from the first four that were not, for as long as there is reason to.
         """
         touched = self._table.touched
         fds = self._table.fds
         outer = self._outer
-        told = FROM_KERNEL
+        told = TOLD
         start = called = BUDGET_CALLBACKS - room
-        together = 3
+        together = TOGETHER
         if self._careful:
             self._careful -= 1
-            together = 0
+            together = 1
+        look_after = called + together
+        if look_after > BUDGET_CALLBACKS:
+            look_after = BUDGET_CALLBACKS
         try:
             for fd, bits in events:
                 if touched and fd in touched:
@@ -219,7 +223,7 @@ class Dispatcher:
                 except KeyError:
                     self._nobody(fd)
                     continue
-                ready = handle.mask & told[bits]
+                ready = told[handle.mask][bits]
                 if not ready:
                     if handle.armed >= 0 and not handle.mask:
                         self._take_out(handle)
@@ -230,21 +234,24 @@ class Dispatcher:
                 self._current = handle
                 called += 1
                 try:
+                    callback, opaque = handle.callback, handle.opaque
                     if handle.unpack:
-                        opaque = handle.opaque
-                        handle.callback(handle.id, handle.fd, ready, opaque[0], opaque[1])
+                        callback(handle.id, handle.fd, ready, opaque[0], opaque[1])
                     else:
-                        handle.callback(handle.id, handle.fd, ready, handle.opaque)
+                        callback(handle.id, handle.fd, ready, opaque)
                 except (KeyboardInterrupt, SystemExit):
                     raise
                 except BaseException as error:  # D4: contained, whatever it is
                     self._contain(error, handle)
-                if called & together:
+                if called < look_after:
                     continue
                 now = monotonic()
                 if now - before > QUICK:
-                    self._note_slow(now - before, f"one of {together + 1} callbacks" if together else handle.callback)
-                    together = 0
+                    self._note_slow(now - before, f"one of {together} callbacks" if together > 1 else callback)
+                    together = 1
+                look_after = called + together
+                if look_after > BUDGET_CALLBACKS:
+                    look_after = BUDGET_CALLBACKS
                 if now > limit or called >= BUDGET_CALLBACKS:
                     return False
                 before = now
@@ -300,10 +307,11 @@ class Dispatcher:
 
     def _do_chores(self) -> None:
         self._chores = False
-        muted, self._muted = self._muted, []
-        with self._registry.lock:
-            for handle in muted:
-                self._table.unmute(handle.fd)
+        if self._muted:
+            muted, self._muted = self._muted, []
+            with self._registry.lock:
+                for handle in muted:
+                    self._table.unmute(handle.fd)
         steps, self._steps = self._steps, []
         for step in steps:
             step()
@@ -315,6 +323,8 @@ class Dispatcher:
         registry, table, outer = self._registry, self._table, self._outer
         if self._left or table.ghosts or registry.awake:
             return True
+        if not (registry.frees or registry.timers.every_pass or table.always_ready):
+            return False
         with registry.lock:
             return (
                 any(item not in outer for _, _, item in registry.frees)

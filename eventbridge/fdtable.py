@@ -27,6 +27,7 @@ class FdTable:
 
     def __init__(self, poller: PollerProtocol, wake: Callable[[], None]) -> None:
         self._poller = poller
+        self._modify = poller.modify
         self._wake = wake
         self.fds: dict[int, Handle] = {fd: Handle(fd, 0, nobody, None, None) for fd in poller.inner}
         self.always_ready: dict[int, Handle] = {}
@@ -43,15 +44,22 @@ class FdTable:
         """OSError where the number cannot be watched; then nothing has changed.  ``though_closed``: taken all the
         same, for its next file.
         """
-        refusals = (OSError,) if though_closed else ()
         fd = handle.fd
         held = self.fds.get(fd)
         if held is None:
-            with contextlib.suppress(*refusals):
+            try:
                 self._arm(handle)
+            except OSError:
+                if not though_closed:
+                    raise
             self.touched.add(fd)
             self.fds[fd] = handle
-            return
+        else:
+            self._share(held, handle, (OSError,) if though_closed else ())
+
+    def _share(self, held: Handle, handle: Handle, refusals: tuple[type[OSError], ...]) -> None:
+        """One more on a number that is held already."""
+        fd = handle.fd
         shared = SharedFd((*(held.members if isinstance(held, SharedFd) else (held,)), handle))
         shared.armed = held.armed
         if handle.mask or held.armed == ABSENT:
@@ -101,8 +109,13 @@ class FdTable:
 
     def turn(self, handle: Handle, mask: int) -> None:
         """The handle asks for something else.  OSError where the number is closed; then nothing has changed."""
-        before, handle.mask = handle.mask, mask
         entry = self.fds[handle.fd]
+        if entry is handle and handle.armed >= 0:  # as nearly always
+            with contextlib.suppress(OSError):
+                self._modify(handle.fd, TO_KERNEL[mask])
+                handle.mask = handle.armed = mask
+                return
+        before, handle.mask = handle.mask, mask
         if isinstance(entry, SharedFd):
             entry.unite()
         if entry.mask == entry.armed:
@@ -201,17 +214,17 @@ class FdTable:
         self._wake()
 
     def check(self, fd: int) -> None:
-        """Is the number's file still the one that is armed?  An ADD tells: it must meet EEXIST."""
+        """Is the number's file still the one that is armed?  A MOD tells: it must not fail."""
         entry = self.fds.get(fd)
         if entry is None or entry.armed < 0:
             return
         try:
-            self._poller.add(fd, TO_KERNEL[entry.mask])
-        except FileExistsError:
-            return
+            self._modify(fd, TO_KERNEL[entry.mask])
         except OSError:
             entry.armed = ABSENT
-        self.haunt(fd)
+            self.haunt(fd)
+            with contextlib.suppress(OSError):  # closed
+                self._arm(entry)
 
     def rebuild(self) -> None:
         """Leave the ghosts behind.  The host loop must not be watching the poller's fd meanwhile."""

@@ -45,6 +45,9 @@ TO_KERNEL = [
 # Indexed by what the kernel reports (poll's five bits fit below 32): a mask of ours.
 FROM_KERNEL = [sum(int(event) for event, bit in _BITS if bits & bit) for bits in range(32)]
 
+# Indexed by a handle's mask, then by what the kernel reports: what the handle is told.
+TOLD = [[mask & FROM_KERNEL[bits] for bits in range(32)] for mask in range(ALL + 1)]
+
 # Indexed by what a caller asked for: what its handle is to be told.  0 stays 0: a handle turned off hears nothing,
 # not even HANGUP.
 EFFECTIVE = [mask | ALWAYS_REPORTED if mask else 0 for mask in range(ALL + 1)]

@@ -55,7 +55,8 @@ class Registry:
     def add_handle(self, handle: Handle, *, though_closed: bool = False) -> int:
         """Register it and give it its id.  OSError where its fd cannot be watched: nothing is registered then."""
         with self.lock:
-            self.check()
+            if self.refusal is not None:
+                self.check()
             id = handle.id = self.next_handle
             self.table.join(handle, though_closed=though_closed)
             self.next_handle = id + 1
@@ -87,7 +88,8 @@ class Registry:
     def add_timeout(self, timer: Timer, milliseconds: int) -> int:
         """Register it and give it its id."""
         with self.lock:
-            self.check()
+            if self.refusal is not None:
+                self.check()
             id = timer.id = self.next_timeout
             self.next_timeout = id + 1
             self.timeouts[id] = timer
@@ -127,6 +129,8 @@ class Registry:
 
     def set_timer(self, timer: Timer, milliseconds: int) -> None:
         """Under the lock.  Takes effect while the loop sleeps, from any thread (T2)."""
+        if milliseconds == 0 and not timer.deadline:
+            return  # of every pass already
         self.timers.set(timer, milliseconds)
         if milliseconds > 0:
             if timer.queued < self.armed_for:

@@ -58,9 +58,13 @@ class Timers:
         """Re-arm from now: -1 disables, 0 is every pass, n is every n ms with the first after n."""
         if milliseconds > 0:
             timer.interval = milliseconds * 1_000_000
+            deadline = monotonic_ns() + timer.interval
+            if timer.deadline and 0 < timer.queued <= deadline:
+                timer.deadline = deadline  # later: as nearly always
+                return
             if not timer.deadline:
                 self.every_pass.pop(timer.id, None)
-            self.schedule(timer, monotonic_ns() + timer.interval)
+            self.schedule(timer, deadline)
         elif milliseconds == 0:
             timer.interval = timer.deadline = 0
             self.every_pass[timer.id] = timer
