@@ -1,0 +1,125 @@
+"""A private libvirtd: libvirt's test driver behind a real daemon, over a unix socket and over loopback TCP.
+
+With no driver modules to load (LIBVIRT_DRIVER_DIR is an empty directory) only the built-in test driver is left, and the
+daemon is up in some 30 ms, needs no users and no D-Bus, and touches nothing of the machine's own libvirt.  Everything
+of it is in one temporary directory, of a short name: a unix socket's path must stay under 108 bytes (unix(7)), which
+pytest's own directories do not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.wanted import program
+
+PACKAGE = "libvirt-daemon"
+PATIENCE = 20  # seconds for the daemon to come up, on a machine that is busy with everything else
+PORTS_TRIED = 5
+
+_CONF = """\
+unix_sock_dir="{directory}"
+unix_sock_rw_perms="0700"
+auth_unix_ro="none"
+auth_unix_rw="none"
+listen_tls=0
+listen_tcp=1
+tcp_port="{port}"
+listen_addr="127.0.0.1"
+auth_tcp="none"
+keepalive_interval=5
+keepalive_count=5
+"""
+
+
+class Libvirtd:
+    """One daemon that runs.  ``pid`` is its process."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.directory = directory
+        self.port = port
+        self.socket = directory / "libvirt-sock"
+        executable = program("libvirtd", PACKAGE)
+        conf = directory / "libvirtd.conf"
+        conf.write_text(_CONF.format(directory=directory, port=port))
+        drivers = directory / "no-drivers"
+        drivers.mkdir(exist_ok=True)
+        with open(directory / "log", "wb") as log:
+            self._process = subprocess.Popen(
+                [executable, "--listen", "-f", conf, "-p", directory / "pid"],
+                env={**os.environ, "LIBVIRT_DRIVER_DIR": str(drivers), "XDG_RUNTIME_DIR": str(directory)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def unix_uri(self) -> str:
+        return f"test+unix:///default?socket={self.socket}"
+
+    @property
+    def tcp_uri(self) -> str:
+        return f"test+tcp://127.0.0.1:{self.port}/default"
+
+    def wait_until_up(self) -> bool:
+        """False where it ended instead, as it does when somebody took the port meanwhile."""
+        for _ in range(PATIENCE * 100):
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                _connect(socket.AF_UNIX, str(self.socket))
+                _connect(socket.AF_INET, ("127.0.0.1", self.port))
+                return True
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.01)
+                return False
+        raise TimeoutError(f"libvirtd is not up after {PATIENCE} s; it says: {self.log()}")
+
+    def kill(self) -> None:
+        """As ``kill -9``: it cannot say goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """It lives, keeps its sockets, and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace").strip() or "nothing"
+
+
+@contextlib.contextmanager
+def private_libvirtd() -> Iterator[Libvirtd]:
+    """A daemon of one's own, up and accepting; ended, by its pid, and removed in the end."""
+    for _ in range(PORTS_TRIED):
+        directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
+        try:
+            daemon = Libvirtd(directory, _free_port())
+            try:
+                if daemon.wait_until_up():
+                    yield daemon
+                    return
+                said = daemon.log()
+            finally:
+                daemon.kill()
+        finally:
+            shutil.rmtree(directory)
+    raise RuntimeError(f"libvirtd ended at once, {PORTS_TRIED} times; the last time it said: {said}")
+
+
+def _connect(family: socket.AddressFamily, address: Any) -> None:
+    with socket.socket(family) as probe:
+        probe.connect(address)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

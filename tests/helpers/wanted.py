@@ -1,0 +1,29 @@
+"""Programs that the tests with real hypervisors run: found, or the test says what to install.
+
+Where they could be installed (`make test` as root does) their absence is a failure, so that no green run hides it;
+elsewhere it is a skip that says the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+_SBIN = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program, or the end of the test that asks for it."""
+    path = shutil.which(name, path=_SBIN)
+    if path is None:
+        missing(name, package)
+    return path
+
+
+def missing(what: str, package: str) -> None:
+    """End the test with what to install."""
+    message = f"{what} is not installed: apt-get install -y --no-install-recommends {package}"
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
