@@ -111,8 +111,11 @@ class FdTable:
         """The handle asks for something else.  OSError where the number is closed; then nothing has changed."""
         entry = self.fds[handle.fd]
         if entry is handle and handle.armed >= 0:  # as nearly always
-            with contextlib.suppress(OSError):
+            try:
                 self._modify(handle.fd, TO_KERNEL[mask])
+            except OSError:
+                pass  # another file, or none: below
+            else:
                 handle.mask = handle.armed = mask
                 return
         before, handle.mask = handle.mask, mask

@@ -126,8 +126,10 @@ class LibuvHost:
         self._async.close()
         if self._ours and not self._running:
             self.loop.run()  # libuv frees a handle in the turn after its close
-            if hasattr(self.loop, "close"):  # pyuv closes a loop when it is collected
+            if hasattr(self.loop, "close"):
                 self.loop.close()
+            # pyuv closes a loop, and its four fds, when nobody holds it: that must not wait for a garbage collection.
+            self.loop = self._async = None
 
     @contextlib.contextmanager
     def _signals_wake(self) -> Iterator[None]:
