@@ -20,7 +20,7 @@ from .dispatcher import Dispatcher
 from .errors import HostUnavailable, UnknownHandle
 from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
 from .host import AwaitingHost, HostLoop, RunnableHost
-from .masks import ALL, EFFECTIVE, effective
+from .masks import effective
 from .models import AttachedSource, DirectSource
 from .poll_fallback import best_poller
 from .poller import PollerProtocol
@@ -136,8 +136,7 @@ class Bridge:
         """Change what a handle asks for, at once (H5).  `UnknownHandle` for an id that is not registered; OSError
         EBADF, and nothing changed, where its fd was closed.
         """
-        plain = type(events) is int and 0 <= events <= ALL
-        self._registry.update_handle(id, EFFECTIVE[events] if plain else effective(events))
+        self._registry.update_handle(id, effective(events))
 
     @hook_side
     def remove_handle(self, id: int) -> None:
@@ -173,8 +172,7 @@ class Bridge:
         """Re-arm a timeout from now, at once, also while the loop sleeps (T2).  Raises `UnknownHandle`, and as
         `add_timeout`.
         """
-        plain = type(ms) is int and -1 <= ms <= LONGEST_TIMEOUT
-        self._registry.update_timeout(id, ms if plain else _milliseconds(ms))
+        self._registry.update_timeout(id, _milliseconds(ms))
 
     @hook_side
     def remove_timeout(self, id: int) -> None:
@@ -456,6 +454,8 @@ def attach(*, on_error: ErrorHandler | None = None) -> Bridge:
 
 
 def _milliseconds(ms: object) -> int:
+    if type(ms) is int and -1 <= ms <= LONGEST_TIMEOUT:  # as nearly always
+        return ms
     if not isinstance(ms, int):
         raise TypeError(f"ms must be a whole number of milliseconds, or -1 to disable; found {ms!r}")
     if not -1 <= ms <= LONGEST_TIMEOUT:

@@ -40,7 +40,7 @@ class FdTable:
 
     # -- who is on a number
 
-    def join(self, handle: Handle, *, though_closed: bool = False) -> None:
+    def join(self, handle: Handle, though_closed: bool = False) -> None:
         """OSError where the number cannot be watched; then nothing has changed.  ``though_closed``: taken all the
         same, for its next file.
         """

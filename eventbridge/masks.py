@@ -55,6 +55,8 @@ EFFECTIVE = [mask | ALWAYS_REPORTED if mask else 0 for mask in range(ALL + 1)]
 
 def effective(events: int) -> int:
     """The mask a handle is served with, ERROR and HANGUP included; ValueError or TypeError for what is no mask."""
+    if type(events) is int and 0 <= events <= ALL:  # as nearly always
+        return EFFECTIVE[events]
     try:
         mask = operator.index(events)
     except TypeError:

@@ -58,7 +58,7 @@ class Registry:
             if self.refusal is not None:
                 self.check()
             id = handle.id = self.next_handle
-            self.table.join(handle, though_closed=though_closed)
+            self.table.join(handle, though_closed)
             self.next_handle = id + 1
             self.handles[id] = handle
             return id

@@ -59,7 +59,8 @@ class Trampoline:
     def add_handle(self, fd: int, events: int, cb: object, glue: Glue) -> int:
         try:
             with self._moving:  # an id given out while the rest moves could be given out twice
-                return self._installed().add_handle(fd, events, _invoke_handle, glue, _free, unpack=True)
+                bridge = self.bridge or self._installed()
+                return bridge.add_handle(fd, events, _invoke_handle, glue, _free, unpack=True)
         except Exception as error:  # nothing may be raised into libvirt; -1 is its word for failure
             return self._failed(f"watch fd {fd}", error)
 
