@@ -71,10 +71,11 @@ class FdTable:
         elif held.armed == ALWAYS_READY:
             self.always_ready[fd] = shared
         self.touched.add(fd)
-        self.shared += not isinstance(held, SharedFd)
         self.fds[fd] = shared
-        for member in shared.members:
-            self.fds[-member.id] = member
+        self.fds[-handle.id] = handle
+        if not isinstance(held, SharedFd):
+            self.fds[-held.id] = held
+            self.shared += 1
 
     def leave(self, handle: Handle) -> None:
         """Its mask is 0 from here on."""

@@ -70,8 +70,7 @@ class DispatchRules(Rules):
     def test_a_shared_number_keeps_to_the_budget_too(self) -> None:
         """D2, H4: 600 handles on one fd."""
         reader, _ = self.rig.pipe(b"x")
-        for _ in range(600):
-            self.bridge.add_handle(reader, R, self.passes)
+        self.rig.on_loop(lambda: [self.bridge.add_handle(reader, R, self.passes) for _ in range(600)])
         self.rig.until(lambda: len(self.rig.notes) > 1800)
         assert max(self.rig.notes.count(number) for number in set(self.rig.notes)) <= BUDGET_CALLBACKS
 

@@ -20,7 +20,8 @@ def install(bridge: Bridge) -> None:
     libvirt accepts one event implementation for a process's life, so the first call must come before any connection
     is opened and before anybody else registers one: `HypervisorError` says so where it was too late.  Called again it
     re-hosts: what libvirt has registered goes on living on the new bridge, also when the old one's loop has ended.
-    Raises `BridgeClosed` for a bridge that is closed.
+    Where both loops are running, a callback that the old one is in the middle of is not waited for: two events may
+    then arrive in either order, each once.  Raises `BridgeClosed` for a bridge that is closed.
     """
     trampoline.install(bridge)
 
