@@ -106,8 +106,10 @@ def test_libvirt_pythons_own_test_passes_with_only_the_import_changed(
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "unittest", name], cwd=tmp_path, capture_output=True, text=True
         )
+        if "skipped=1" in done.stderr:  # what they say themselves is not for this Python; 3.12's unittest exits with 5
+            skipped += 1
+            continue
         assert (done.returncode, "Ran 1 test" in done.stderr) == (0, True), f"{name}:\n{done.stderr}"
-        skipped += "skipped=1" in done.stderr  # what they say themselves is not for this Python
     assert len(names) - skipped >= 3
 
 
