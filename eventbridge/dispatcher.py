@@ -126,9 +126,8 @@ class Dispatcher:
         if table.ghosts:  # asked after the clearing: a ghost that another thread meets from here on stays touched
             self._rebuild()
         events = self._poll(BUDGET_CALLBACKS)
-        while table.ghosts:  # met meanwhile: what was polled may be theirs, and what is not is reported again
-            self._rebuild()
-            events = self._poll(BUDGET_CALLBACKS)
+        if table.ghosts:  # met meanwhile: what was polled may be theirs, and what is not is reported in the next round
+            events = []
         self._rounds += 1
         if table.always_ready or table.shared or not self._rounds % AUDIT_EVERY:
             events = self._prepare(events)
