@@ -45,7 +45,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-made=$(cksum setup.cfg tests/helpers/setup.sh | cksum | cut -d' ' -f1)
+made=$(cksum setup.cfg tests/helpers/setup.sh tests/helpers/pyuv_build.h | cksum | cut -d' ' -f1)
 [ -e "$venv/.made-for-$what-$made" ] && exit 0
 
 say "making $venv"
