@@ -1,0 +1,82 @@
+"""What other threads leave for the loop's: steps, taken one by one in the order they were left.
+
+A library calls back on whichever thread is inside it; what comes of that belongs on the loop's thread, in order, and
+never inside the library's own call.  So it is put here.  `Mailbox.put` is hook side: any thread, any lock held.  Steps
+are taken in a pass (D1), or at the end of `Mailbox.collecting` where the loop's own thread was inside the library.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TypeAlias
+
+from .dispatcher import BUDGET_CALLBACKS, BUDGET_SECONDS
+from .errors import BridgeClosed, BridgeForked, UnknownHandle
+from .models import CallbackModel
+from .sides import hook_side
+
+Step: TypeAlias = Callable[[], object]
+
+
+class Mailbox:
+    """Steps on their way to ``bridge``'s loop.  It is one timeout on the bridge, from its making until `close`."""
+
+    def __init__(self, bridge: CallbackModel) -> None:
+        self._bridge = bridge
+        self._steps: collections.deque[Step] = collections.deque()
+        self._collector = 0  # the thread that will take what it puts itself
+        self._timeout = bridge.add_timeout(-1, self._due)
+
+    @hook_side
+    def put(self, step: Step) -> bool:
+        """Have ``step()`` called on the loop's thread, soon, after all that were put before it; False where that will
+        never be, for the mailbox or the bridge is closed.  What it raises is the bridge's to report (D4).
+        """
+        self._steps.append(step)
+        return self._collector == threading.get_ident() or self._wake()
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """On the loop's thread, around a call of the library's: what is put meanwhile is taken when that is over,
+        without another pass.
+        """
+        outer, self._collector = self._collector, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._collector = outer
+            if self._steps and not outer:
+                self._take()
+
+    def close(self) -> None:
+        """Drop what is left.  Any thread; idempotent."""
+        self._steps.clear()
+        with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
+            self._bridge.remove_timeout(self._timeout)
+
+    def _due(self, id: int, opaque: object) -> None:
+        self._bridge.update_timeout(id, -1)
+        self._take()
+
+    def _take(self) -> None:
+        """At most a pass's budget of them (D2)."""
+        until = monotonic() + BUDGET_SECONDS
+        try:
+            for _ in range(BUDGET_CALLBACKS):
+                if not self._steps or monotonic() > until:
+                    break
+                self._steps.popleft()()
+        finally:
+            if self._steps:
+                self._wake()
+
+    def _wake(self) -> bool:
+        try:
+            self._bridge.update_timeout(self._timeout, 0)
+        except (UnknownHandle, BridgeClosed, BridgeForked):
+            return False
+        return True
