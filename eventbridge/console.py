@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import stat
+import termios
 import threading
 import tty
 from collections.abc import Callable
@@ -150,7 +151,9 @@ def _opened(path: str) -> int:
             f"cannot open the console at {path}: {error.strerror or error}", code=error.errno, operation="open_console"
         ) from error
     if os.isatty(fd):
-        tty.setraw(fd)  # or it would echo the guest's own words back to it
+        # Or it would echo the guest's own words back to it.  At once: setraw's own TCSAFLUSH drops what the guest has
+        # written before anybody listened.
+        tty.setraw(fd, termios.TCSANOW)
     return fd
 
 

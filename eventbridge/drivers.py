@@ -19,6 +19,8 @@ ENTRY_POINT_GROUP = "eventbridge.hypervisors"
 
 _LIBVIRT = "eventbridge.adapters.hypervisors.libvirt.driver:driver"
 _SIM = "eventbridge.adapters.hypervisors.sim.driver:driver"
+_XENSTORE = "eventbridge.adapters.hypervisors.xenstore.driver:driver"
+_XEN = "eventbridge.adapters.hypervisors.xen.driver:driver"
 
 # libvirt's schemes are those of its documentation (uri.html, and the pages of its drivers).
 _LIBVIRT_SCHEMES = (
@@ -28,6 +30,8 @@ _LIBVIRT_SCHEMES = (
 # Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
 BUILT_IN: dict[str, tuple[str, str]] = {
     "sim": (_SIM, "it is part of eventbridge"),
+    "libxl": (_XEN, "it is part of eventbridge"),
+    "xenstore": (_XENSTORE, "it is part of eventbridge"),
     **dict.fromkeys(
         _LIBVIRT_SCHEMES, (_LIBVIRT, "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python")
     ),

@@ -1,0 +1,10 @@
+"""libxl 4.2 and later on a bridge: events, domains and operations of a Xen host, through hooks that libxl registers.
+
+``Context(bridge)`` is the way in; ``libxl:///`` (``eventbridge.adapters.hypervisors.xen.driver``) stands on it.
+"""
+
+from .context import Context
+from .events import Event, EventKind, Generator
+from .operations import Operation
+
+__all__ = ["Context", "Event", "EventKind", "Generator", "Operation"]

@@ -1,0 +1,112 @@
+"""libxl as the toolstack of a lookout: the domains, and how those end that are followed.
+
+What libxl tells it tells by itself, on whichever thread is inside it, and so it is passed on.  A domain that is dying
+counts as gone, as libxl itself has it: its death has been told.  The worker's thread, which may block, but for `close`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from eventbridge.bridge import Bridge
+from eventbridge.errors import HypervisorError
+
+from ..xen.lookout import Facts, Seen
+from ..xenstore.store import Store
+from . import domains
+from .context import Context
+from .events import Event, EventKind, Generator
+
+_DISKS = "/local/domain/{domid}/device/vbd"
+_MISSING = (errno.ENOENT, errno.EACCES)
+
+
+class LibxlToolstack:
+    """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
+
+    tells_ends = True
+
+    def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
+        self._facts = facts
+        self._followed: dict[int, list[Generator]] = {}
+        self._tell: dict[EventKind, Callable[[Event], None]] = {
+            EventKind.DOMAIN_SHUTDOWN: lambda event: facts.shut_down(
+                event.domid, -1 if event.reason is None else event.reason
+            ),
+            EventKind.DOMAIN_DEATH: lambda event: facts.gone(event.domid),
+            EventKind.DISK_EJECT: lambda event: facts.ejected(event.domid, event.vdev or ""),
+        }
+        self._context = Context(bridge, uri, tell=self._told, mailbox=facts.mailbox)
+
+    def list(self) -> list[Seen]:
+        """Without their names, which cost a round trip each."""
+        return [
+            Seen(domains.ref(facts), domains.reason(facts))
+            for facts in self._context.domains.all()
+            if facts.get("domid", 0) and not domains.is_dying(facts)
+        ]
+
+    def look(self, domid: int) -> Seen | None:
+        facts = self._context.domains.one(domid)
+        if facts is None or domains.is_dying(facts):
+            return None
+        return Seen(domains.ref(facts, self._context.domains.name(domid)), domains.reason(facts))
+
+    def follow(self, domid: int) -> None:
+        generators = self._context.generators
+        followed = self._followed.setdefault(domid, [])
+        followed.append(generators.of_death(domid))
+        followed.extend(generators.of_eject(domid, vdev) for vdev in removable(self._facts.store, domid))
+
+    def forget(self, domid: int) -> None:
+        for generator in self._followed.pop(domid, ()):
+            self._context.generators.disable(generator)
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _told(self, event: Event) -> None:
+        tell = self._tell.get(event.kind)
+        if tell is not None:  # the end of an operation is none of a domain's
+            tell(event)
+
+
+def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> LibxlToolstack:
+    """Blocks; `HypervisorError` where libxl cannot be opened."""
+    return LibxlToolstack(uri, bridge, facts)
+
+
+def removable(store: Store, domid: int) -> list[str]:
+    """The virtual names, as "hdc", of a domain's disks whose medium its guest can eject.
+
+    A frontend says that it is a CD-ROM, and its backend what it is called (libxl_disk.c).
+    """
+    above = _DISKS.format(domid=domid)
+    found = []
+    for devid in _names(store, above):
+        frontend = f"{above}/{devid}"
+        if _value(store, f"{frontend}/device-type") == "cdrom":
+            backend = _value(store, f"{frontend}/backend")
+            name = _value(store, f"{frontend}/dev") or (_value(store, f"{backend}/dev") if backend else None)
+            if name:
+                found.append(name)
+    return found
+
+
+def _names(store: Store, path: str) -> list[str]:
+    try:
+        return store.list(path)
+    except HypervisorError as error:
+        if error.code in _MISSING:
+            return []
+        raise
+
+
+def _value(store: Store, path: str) -> str | None:
+    try:
+        return store.read(path).decode(errors="replace")
+    except HypervisorError as error:
+        if error.code in _MISSING:
+            return None
+        raise

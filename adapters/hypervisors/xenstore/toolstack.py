@@ -1,0 +1,129 @@
+"""The domains as xenstored knows them, for a `eventbridge.adapters.hypervisors.xen.lookout.Lookout`.
+
+A domain is there while it is introduced to xenstored and not dead.  That is all that xenstored knows of its life: it
+announces that some guest has stopped, but not which, and never why.  The best that can be read is the toolstack's
+request in the guest's ``control/shutdown`` (docs/misc/xenstore-paths.pandoc of Xen), which the guest clears when it
+sets about it.  So a domain's last request, where it was cleared and none came after it, is told as what its guest did
+once the domain has really ended, and not before; a guest that stops of its own accord, or crashes, counts as destroyed.
+One that was suspended, went on, and is destroyed without another request counts as saved: nothing in the store tells.
+A request that was cleared before it could be read here, within a millisecond or so, leaves no trace either.
+
+The lookout's worker thread, all of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eventbridge.bridge import Bridge
+from eventbridge.domain import DomainRef
+from eventbridge.errors import HypervisorError
+
+from ..xen.lookout import Facts, Seen
+from .store import Store, Watched
+
+# What is written to control/shutdown: the shutdown reason (`..xen.reasons.SHUTDOWN`) that it leads to.
+REQUESTS = {b"poweroff": 0, b"halt": 0, b"reboot": 1, b"suspend": 2, b"crash": 3}
+
+_HOME = "/local/domain"
+_CONTROL = _HOME + "/{}/control/shutdown"
+_WHOSE = re.compile(rf"{_HOME}/(\d+)/control/shutdown")
+_TOKEN = "eventbridge control/shutdown"
+_NOT_THERE = (errno.ENOENT, errno.EACCES)
+
+
+@dataclass(slots=True)
+class _Guest:
+    uuid: str | None
+    asked: bytes | None = None
+    """The request that stands in control/shutdown."""
+    doing: int | None = None
+    """The reason that the request leads to which its guest has cleared last."""
+
+
+class XenstoreToolstack:
+    """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
+
+    tells_ends = False
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._store: Store = facts.store
+        self._guests: dict[int, _Guest] = {}
+        facts.on_watch = self.fired
+
+    def list(self) -> list[Seen]:
+        """Of those that it finds ended it tells what their guests did."""
+        found = [self._seen(domid, None) for domid in self._domids() if self._store.is_introduced(domid)]
+        there = {seen.ref.id: seen.ref.uuid for seen in found}
+        for domid, guest in self._guests.items():
+            if guest.doing is not None and (domid not in there or there[domid] != guest.uuid):
+                self._facts.shut_down(domid, guest.doing)
+        return found
+
+    def look(self, domid: int) -> Seen | None:
+        if not self._store.is_introduced(domid):
+            return None
+        return self._seen(domid, _text(self._read(f"{_HOME}/{domid}/name")))
+
+    def follow(self, domid: int) -> None:
+        self._guests[domid] = _Guest(self._uuid(domid))
+        self._store.watch(_CONTROL.format(domid), _TOKEN)
+
+    def forget(self, domid: int) -> None:
+        if self._guests.pop(domid, None) is not None:
+            self._store.unwatch(_CONTROL.format(domid), _TOKEN)
+
+    def close(self) -> None:
+        """Its watches end with the lookout's connection."""
+
+    def fired(self, watched: Watched) -> None:
+        """Something has happened to a guest's control/shutdown; what, is to be read."""
+        matched = _WHOSE.fullmatch(watched.path)
+        guest = self._guests.get(int(matched[1])) if matched else None
+        if guest is None:
+            return
+        value = self._read(watched.path)
+        if value:
+            guest.asked, guest.doing = value, None
+        elif value is not None and guest.asked is not None:  # not removed with all the rest of the domain
+            guest.doing, guest.asked = REQUESTS.get(guest.asked), None
+
+    # -- reading
+
+    def _domids(self) -> Sequence[int]:
+        """All that have a place in the store, but domain 0."""
+        try:
+            return [int(name) for name in self._store.list(_HOME) if name.isdecimal() and name != "0"]
+        except HypervisorError as error:
+            if error.code == errno.ENOENT:
+                return []
+            raise
+
+    def _seen(self, domid: int, name: str | None) -> Seen:
+        return Seen(DomainRef(name, self._uuid(domid), domid), None)
+
+    def _uuid(self, domid: int) -> str | None:
+        """What is behind "/vm/" in its vm node; a toolstack other than Xen's may number them ("uuid-1")."""
+        vm = _text(self._read(f"{_HOME}/{domid}/vm"))
+        return vm.rpartition("/")[2].lower() if vm else None
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return self._store.read(path)
+        except HypervisorError as error:
+            if error.code in _NOT_THERE:
+                return None
+            raise
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> XenstoreToolstack:
+    """`eventbridge.adapters.hypervisors.xen.lookout.OpenToolstack`."""
+    return XenstoreToolstack(facts)

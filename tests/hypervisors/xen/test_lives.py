@@ -1,0 +1,152 @@
+"""Facts in, each event out once: a hypothesis machine puts facts in as Xen's libraries do, late, twice and out of
+place, and reads the stream as its consumer would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from eventbridge.adapters.hypervisors.xen.lives import Lives
+from eventbridge.adapters.hypervisors.xen.reasons import SHUTDOWN
+from eventbridge.domain import DomainRef
+from eventbridge.events import Kind
+
+DOMIDS = st.integers(1, 4)
+REASONS = st.sampled_from([*SHUTDOWN, 77])
+ENDS = {meant.end for meant in SHUTDOWN.values()} | {"destroyed"}
+GUEST = DomainRef("guest", "00000000-0000-0000-0000-000000000001", 1)
+
+
+class Stream:
+    """What was told, as text."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Kind, DomainRef | None, str | None]] = []
+
+    def __call__(
+        self, kind: Kind, domain: DomainRef | None, reason: str | None = None, raw: Mapping[str, Any] | None = None
+    ) -> None:
+        assert raw
+        self.told.append((kind, domain, reason))
+
+    def lines(self) -> list[str]:
+        return [f"{kind} {reason}" for kind, _, reason in self.told]
+
+
+class LivesMachine(RuleBasedStateMachine):
+    """``living`` is what the stream says; ``truth`` what the facts say."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.stream = Stream()
+        self.lives = Lives(self.stream)
+        self.truth: dict[int, str | None] = {}
+        self.serial = 0
+
+    @rule(domid=DOMIDS, again=st.booleans())
+    def appears(self, domid: int, again: bool) -> None:
+        """As the same domain once more, or as another that was given its domid."""
+        if domid not in self.truth or not again:
+            self.serial += 1
+            self.truth[domid] = str(self.serial)
+        self.lives.appeared(DomainRef(f"d{domid}", self.truth[domid], domid))
+
+    @rule(domid=DOMIDS, reason=REASONS)
+    def shuts_down(self, domid: int, reason: int) -> None:
+        self.lives.shut_down(domid, reason)
+
+    @rule(domid=DOMIDS)
+    def resumes(self, domid: int) -> None:
+        self.lives.resumed(domid)
+
+    @rule(domid=DOMIDS)
+    def ends(self, domid: int) -> None:
+        self.lives.gone(domid)
+        self.truth.pop(domid, None)
+
+    @rule(domids=st.sets(DOMIDS))
+    def is_surveyed(self, domids: set[int]) -> None:
+        for domid in domids - set(self.truth):
+            self.serial += 1
+            self.truth[domid] = str(self.serial)
+        self.truth = {domid: uuid for domid, uuid in self.truth.items() if domid in domids}
+        self.lives.seen([DomainRef(f"d{domid}", uuid, domid) for domid, uuid in self.truth.items()])
+
+    @invariant()
+    def the_stream_explains_who_lives(self) -> None:
+        living: dict[int, str | None] = {}
+        stopped: dict[int, Kind] = {}
+        for kind, ref, reason in self.stream.told:
+            assert ref is not None and ref.id is not None
+            if kind is Kind.STARTED:
+                assert ref.id not in living, "started twice"
+                living[ref.id] = ref.uuid
+            else:
+                assert living.get(ref.id) == ref.uuid, "an event of a domain that does not live"
+            if kind is Kind.STOPPED:
+                assert reason in ENDS
+                assert (reason == "destroyed") == (ref.id not in stopped)
+                stopped.pop(ref.id, None)
+                del living[ref.id]
+            elif kind is Kind.RESUMED:
+                assert stopped.pop(ref.id)
+            elif kind is not Kind.STARTED:
+                stopped[ref.id] = kind
+        assert living == self.truth
+        assert set(self.lives.domids()) == set(living)
+
+
+TestLives = LivesMachine.TestCase
+TestLives.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("reason", SHUTDOWN)
+def test_the_end_of_a_domain_says_how_its_guest_had_stopped(reason: int) -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.shut_down(1, reason)
+    lives.shut_down(1, reason)
+    lives.gone(1)
+    lives.gone(1)
+    meant = SHUTDOWN[reason]
+    assert stream.lines() == ["started None", f"{meant.kind} {meant.reason}", f"stopped {meant.end}"]
+
+
+def test_a_domain_whose_guest_had_not_stopped_was_destroyed() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.gone(1)
+    assert stream.lines() == ["started None", "stopped destroyed"]
+
+
+def test_of_those_that_were_there_before_only_what_is_new_is_told() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.found(GUEST, reason=3)
+    lives.shut_down(1, 3)  # libxl tells it to whoever begins to follow the domain
+    assert stream.told == []
+    lives.gone(1)
+    assert stream.told == [(Kind.STOPPED, GUEST, "crashed")]
+
+
+def test_only_a_domain_that_was_suspended_is_looked_at_again() -> None:
+    lives = Lives(Stream())
+    lives.appeared(GUEST)
+    assert lives.suspended() == []
+    lives.shut_down(1, 2)
+    assert lives.suspended() == [1]
+    lives.resumed(1)
+    assert lives.suspended() == []
+
+
+def test_an_event_of_an_unknown_domain_still_says_its_domid() -> None:
+    stream = Stream()
+    Lives(stream).ejected(9, "hdc")
+    assert stream.told == [(Kind.DISK_EJECTED, DomainRef(None, None, 9), "hdc")]
