@@ -1,0 +1,98 @@
+"""The guests that the tests in domain 0 use, and the toolstack that makes and ends them (`toolstack`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from tests.e2e.xen.dom0 import toolstack
+
+PATIENCE = 30.0
+"""Seconds to wait for what must happen, on an emulated CPU."""
+
+SMALL = "/guests/small"
+LINUX = "/guests/linux"
+LINUX_FILES = "/guests/linux.cpio"
+SMALL_KB = 8 << 10
+LINUX_KB = 128 << 10
+
+
+def small(name: str, command_line: str = "") -> dict[str, Any]:
+    """The small guest of ``guest/guest.c``, which says what its command line may be."""
+    return toolstack.config(
+        name, str(uuid.uuid4()), max_memkb=SMALL_KB, target_memkb=SMALL_KB, kernel=SMALL, cmdline=command_line
+    )
+
+
+def linux(name: str) -> dict[str, Any]:
+    """Debian's kernel with ``linux_init.sh``, which counts on its console."""
+    return toolstack.config(
+        name,
+        str(uuid.uuid4()),
+        max_memkb=LINUX_KB,
+        target_memkb=LINUX_KB,
+        kernel=LINUX,
+        ramdisk=LINUX_FILES,
+        cmdline="console=hvc0 quiet mitigations=off",
+    )
+
+
+class Toolstack:
+    """A toolstack that runs; each call waits until libxl has done it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._alive: set[int] = set()
+
+    def create(self, config: dict[str, Any]) -> int:
+        """A guest that runs; its domid."""
+        domid: int = self._ask("create", config)
+        self._alive.add(domid)
+        return domid
+
+    def shutdown(self, domid: int) -> None:
+        """The guest is told, and has heard it."""
+        self._ask("shutdown", domid)
+
+    def reboot(self, domid: int) -> None:
+        self._ask("reboot", domid)
+
+    def crash(self, domid: int) -> None:
+        """The guest is told; it may not have heard it yet."""
+        self._ask("crash", domid)
+
+    def destroy(self, domid: int) -> None:
+        self._ask("destroy", domid)
+        self._alive.remove(domid)
+
+    def destroy_all(self) -> None:
+        for domid in list(self._alive):
+            self.destroy(domid)
+
+    def _ask(self, *request: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"the toolstack ended when asked {request}"
+        answer = json.loads(line)
+        assert "error" not in answer, f"{request}: {answer['error']}"
+        return answer["result"]
+
+
+@contextlib.contextmanager
+def toolstack_running() -> Iterator[Toolstack]:
+    """One of the test's own; what is left of its guests is destroyed in the end."""
+    command = [sys.executable, "-m", toolstack.__name__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            running = Toolstack(process)
+            yield running
+            running.destroy_all()
+        finally:
+            process.kill()
