@@ -270,6 +270,17 @@ class Bridge:
         """Is this the thread that runs the host loop (or does nobody run it now)?"""
         return self._host.is_loop_thread()
 
+    def is_running_here(self) -> bool:
+        """Does this very thread run the host loop now?  Whoever is about to block asks this."""
+        if not self._host.is_loop_thread():
+            return False
+        # A host that nobody runs says so on every thread: another one can tell.
+        others: list[bool] = []
+        asking = threading.Thread(target=lambda: others.append(self._host.is_loop_thread()))
+        asking.start()
+        asking.join()
+        return not others[0]
+
     def is_empty(self) -> bool:
         """Is nothing registered, and every ``free`` called?"""
         return self._registry.is_empty()

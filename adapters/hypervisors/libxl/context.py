@@ -192,14 +192,7 @@ class Context:
     def _must_not_block(self, what: str) -> None:
         """A call that blocks needs the loop, if only for its lock; on the loop's own thread it would stop
         everything."""
-        if not self._bridge.is_loop_thread():
-            return
-        # That is what a host says on any thread while nobody runs it.  Another thread can tell.
-        others: list[bool] = []
-        asking = threading.Thread(target=lambda: others.append(self._bridge.is_loop_thread()))
-        asking.start()
-        asking.join()
-        if not others[0]:
+        if self._bridge.is_running_here():
             raise HypervisorError(
                 f"{self.uri}: cannot {what} on the loop's thread, which would stand still until libxl is done: "
                 "begin an operation, or call it on a thread of its own",

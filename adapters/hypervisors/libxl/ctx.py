@@ -13,9 +13,9 @@ from typing import Any
 
 from eventbridge.errors import HypervisorError
 
+from ..xen.journal import Journal
 from ..xen.reasons import LIBXL_ERRORS
 from . import types
-from .journal import Journal
 from .lifetime import Lifetime
 
 ERROR_VERSION = -2

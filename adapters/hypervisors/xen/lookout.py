@@ -58,6 +58,9 @@ class Facts(Protocol):
 
     def ejected(self, domid: int, vdev: str) -> None: ...
 
+    def later(self, job: Callable[[], None]) -> None:
+        """Have something done on the worker's thread, that would block this one."""
+
 
 class Toolstack(Protocol):
     """A library that knows the domains.  On the worker's thread, but for `close`; all of it may block on xenstored."""
@@ -139,6 +142,9 @@ class Lookout:
 
     def ejected(self, domid: int, vdev: str) -> None:
         self.mailbox.put(functools.partial(self._lives.ejected, domid, vdev))
+
+    def later(self, job: Callable[[], None]) -> None:
+        self._work.put(job)
 
     # -- the loop's thread
 

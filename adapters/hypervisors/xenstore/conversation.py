@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from eventbridge.errors import HypervisorError
 
+from ..xen.gate import Gate
 from . import wire
-from .gate import Gate
 from .link import Link
 from .store import Watched, closed, gone
 from .wire import Decoder, Message, Type, WireError

@@ -17,8 +17,8 @@ from typing import Any
 from eventbridge.errors import ConnectionLost, HypervisorError
 
 from ..xen import library
+from ..xen.gate import Gate
 from . import link
-from .gate import Gate
 from .ledger import Ledger
 from .store import NO_TRANSACTION, Watched, closed, gone, octets, refusal, text
 from .wire import ERRORS

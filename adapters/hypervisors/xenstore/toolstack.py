@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eventbridge.bridge import Bridge
@@ -37,7 +37,7 @@ _NOT_THERE = (errno.ENOENT, errno.EACCES)
 
 @dataclass(slots=True)
 class _Guest:
-    uuid: str | None
+    ref: DomainRef
     asked: bytes | None = None
     """The request that stands in control/shutdown."""
     doing: int | None = None
@@ -57,21 +57,29 @@ class XenstoreToolstack:
 
     def list(self) -> list[Seen]:
         """Of those that it finds ended it tells what their guests did."""
-        found = [self._seen(domid, None) for domid in self._domids() if self._store.is_introduced(domid)]
+        found = [seen for domid in self._domids() if (seen := self.look(domid)) is not None]
         there = {seen.ref.id: seen.ref.uuid for seen in found}
         for domid, guest in self._guests.items():
-            if guest.doing is not None and (domid not in there or there[domid] != guest.uuid):
+            if guest.doing is not None and (domid not in there or there[domid] != guest.ref.uuid):
                 self._facts.shut_down(domid, guest.doing)
         return found
 
     def look(self, domid: int) -> Seen | None:
+        """A domain without a name and a UUID is about to end: a toolstack removes its nodes first."""
         if not self._store.is_introduced(domid):
             return None
-        return self._seen(domid, _text(self._read(f"{_HOME}/{domid}/name")))
+        vm, guest = _text(self._read(f"{_HOME}/{domid}/vm")), self._guests.get(domid)
+        uuid = vm.rpartition("/")[2].lower() if vm else None
+        if guest is not None and uuid in (None, guest.ref.uuid):
+            return Seen(guest.ref, None)
+        name = _text(self._read(f"{_HOME}/{domid}/name"))
+        return None if uuid is name is None else Seen(DomainRef(name, uuid, domid), None)
 
     def follow(self, domid: int) -> None:
-        self._guests[domid] = _Guest(self._uuid(domid))
-        self._store.watch(_CONTROL.format(domid), _TOKEN)
+        seen = self.look(domid)
+        if seen is not None:
+            self._guests[domid] = _Guest(seen.ref)
+            self._store.watch(_CONTROL.format(domid), _TOKEN)
 
     def forget(self, domid: int) -> None:
         if self._guests.pop(domid, None) is not None:
@@ -94,22 +102,15 @@ class XenstoreToolstack:
 
     # -- reading
 
-    def _domids(self) -> Sequence[int]:
-        """All that have a place in the store, but domain 0."""
+    def _domids(self) -> Iterable[int]:
+        """All that have a place in the store or had one when they were followed, but domain 0."""
         try:
-            return [int(name) for name in self._store.list(_HOME) if name.isdecimal() and name != "0"]
+            names = self._store.list(_HOME)
         except HypervisorError as error:
-            if error.code == errno.ENOENT:
-                return []
-            raise
-
-    def _seen(self, domid: int, name: str | None) -> Seen:
-        return Seen(DomainRef(name, self._uuid(domid), domid), None)
-
-    def _uuid(self, domid: int) -> str | None:
-        """What is behind "/vm/" in its vm node; a toolstack other than Xen's may number them ("uuid-1")."""
-        vm = _text(self._read(f"{_HOME}/{domid}/vm"))
-        return vm.rpartition("/")[2].lower() if vm else None
+            if error.code != errno.ENOENT:
+                raise
+            names = []
+        return sorted({int(name) for name in names if name.isdecimal()} - {0} | self._guests.keys())
 
     def _read(self, path: str) -> bytes | None:
         try:

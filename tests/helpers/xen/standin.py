@@ -222,6 +222,11 @@ class XenStandIn:
             self.table.set_flags(domid, flags | table.SHUTDOWN | reason << table.REASON_SHIFT)
         self.table.virq()
 
+    def resume(self, domid: int) -> None:
+        """A guest that had shut down to be saved goes on; Xen announces nothing, and the toolstack tells xenstored."""
+        self.table.set_flags(domid, self.table.flags(domid) & table.HVM | table.RUNNING)
+        self._store.ask([store.resume(domid)])
+
     def die(self, *domids: int, forget: bool = True) -> None:
         """The domains vanish, with one VIRQ; unless told not to ``forget`` the toolstack first removes all that the
         store has of them, as libxl does."""

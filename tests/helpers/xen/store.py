@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-DIRECTORY, READ, INTRODUCE, RELEASE, WRITE, RM, ERROR = 1, 2, 8, 9, 11, 13, 16
+DIRECTORY, READ, INTRODUCE, RELEASE, WRITE, RM, ERROR, RESUME = 1, 2, 8, 9, 11, 13, 16, 18
 HEADER = struct.Struct("=IIII")  # type, request, transaction, length of what follows
 IN_FLIGHT = 100
 """Requests sent before their answers are read: less than the sockets hold, so neither side waits for the other."""
@@ -44,6 +44,11 @@ def introduce(domid: int) -> Request:
 
 def release(domid: int) -> Request:
     return Request(RELEASE, _text(str(domid)))
+
+
+def resume(domid: int) -> Request:
+    """xenstored is to announce it when the domain shuts down again."""
+    return Request(RESUME, _text(str(domid)))
 
 
 class StoreError(Exception):

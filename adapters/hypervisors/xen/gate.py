@@ -39,6 +39,10 @@ class Gate:
         if last:
             self._release()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def close(self) -> bool:
         """Let nobody in any more; False where that was so already.  Never waits."""
         with self._lock:

@@ -1,0 +1,93 @@
+"""libxl 4.1 as the toolstack of a lookout: the domains, and how those end that are followed.
+
+The worker's thread, which may block, but for `Libxl41Toolstack.close` and what the loop's thread drains.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+
+from eventbridge.bridge import Bridge
+from eventbridge.errors import BridgeClosed, BridgeForked, HypervisorError, UnknownHandle
+
+from ..xen.lookout import Facts, Seen
+from .context import Context, reason, ref
+from .ejects import Ejects
+from .waiter import EventSource
+
+CLOSE_SECONDS = 2.0
+"""How long `Libxl41Toolstack.close` waits for a teardown that a frozen xenstored keeps."""
+
+
+class Libxl41Toolstack:
+    """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
+
+    tells_ends = True
+
+    def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
+        self._bridge = bridge
+        self._facts = facts
+        self._context = Context(uri, self._teardown)
+        self._source: EventSource | None = None
+        try:
+            self._ejects = Ejects(self._context)
+            self._source = EventSource(self._context, facts, self._tray_moved)
+            self._source.wait()
+            bridge.add_source(self._source)
+        except BaseException:
+            self._context.close()
+            raise
+
+    def list(self) -> list[Seen]:
+        """Without their names, which cost a round trip each."""
+        return [Seen(ref(info), reason(info)) for info in self._context.list() if info.domid and not info.dying]
+
+    def look(self, domid: int) -> Seen | None:
+        info = self._context.one(domid)
+        if info is None or info.dying:
+            return None
+        return Seen(ref(info, self._context.name(domid)), reason(info))
+
+    def follow(self, domid: int) -> None:
+        assert self._source is not None
+        self._source.followed[domid] = None
+        self._ejects.wait(domid)
+
+    def forget(self, domid: int) -> None:
+        assert self._source is not None
+        self._source.followed.pop(domid, None)
+        with self._context.inside:
+            self._ejects.stop(domid)
+
+    def close(self) -> None:
+        """In 4.1's order: the handle, the waiters, the ctx; the last two when the last one is out."""
+        if self._source is not None:
+            with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
+                self._bridge.remove_source(self._source)
+        closing = threading.Thread(target=self._context.close, name=f"close {self._context.uri}", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+
+    def _teardown(self) -> None:
+        if self._source is not None:
+            self._source.stop()
+        self._ejects.stop_all()
+
+    # -- disks
+
+    def _tray_moved(self, path: str) -> None:
+        """The loop's thread."""
+        self._facts.later(functools.partial(self._look_at_tray, path))
+
+    def _look_at_tray(self, path: str) -> None:
+        with contextlib.suppress(HypervisorError):  # closed meanwhile
+            ejected = self._ejects.look(path)
+            if ejected is not None:
+                self._facts.ejected(*ejected)
+
+
+def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> Libxl41Toolstack:
+    """Blocks; `HypervisorError` where libxl cannot be opened."""
+    return Libxl41Toolstack(uri, bridge, facts)
