@@ -94,6 +94,13 @@ def test_what_the_guest_writes_arrives_as_it_was_written(
     assert heard.ends == []
 
 
+def test_what_was_written_before_anybody_listened_is_not_lost(bridge: Bridge, pty: Pty, heard: Heard) -> None:
+    """Setting a tty raw may flush it (tcsetattr(3), TCSAFLUSH), and with that the guest's first words."""
+    os.write(pty.guest, b"booting\n")
+    with ConsoleStream(bridge, pty.path, heard.on_data):
+        run(bridge, lambda: heard.data == b"booting\n")
+
+
 def test_what_is_written_reaches_the_guest_whole_and_in_order(bridge: Bridge, pty: Pty, stream: ConsoleStream) -> None:
     sent = b"".join(b"line %d\n" % n for n in range(20_000))  # many times what a pty holds
     for start in range(0, len(sent), 9_999):

@@ -3,8 +3,9 @@
 ``Context(bridge)`` is the way in; ``libxl:///`` (``eventbridge.adapters.hypervisors.xen.driver``) stands on it.
 """
 
+from .consoles import console_info
 from .context import Context
 from .events import Event, EventKind, Generator
 from .operations import Operation
 
-__all__ = ["Context", "Event", "EventKind", "Generator", "Operation"]
+__all__ = ["Context", "Event", "EventKind", "Generator", "Operation", "console_info"]
