@@ -69,8 +69,8 @@ class Store(Protocol):
         """The names below a node (xs_directory)."""
 
     def watch(self, path: str, token: str) -> None:
-        """From now on `next_watch` tells of every change at or below ``path``, with ``token``; once at once.  EEXIST
-        for the same pair twice.
+        """From now on `next_watch` tells of every change at or below ``path``, with ``token``; once at once.  Changes
+        of one node that follow each other closely may be told as one.  EEXIST for the same pair twice.
         """
 
     def unwatch(self, path: str, token: str) -> None:

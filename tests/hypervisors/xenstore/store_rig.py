@@ -1,0 +1,150 @@
+"""What the tests of xenstored's connections share: the two kinds of them, and peers that say what a test wants."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+from eventbridge.adapters.hypervisors.xenstore.client import WireStore
+from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreStore
+from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
+from eventbridge.errors import HypervisorError
+from tests.helpers.xen.standin import XenStandIn
+
+PATIENCE = 20.0
+"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
+
+NOBODY = 65534
+HEADER = struct.Struct("=IIII")
+
+KINDS: dict[str, Callable[[], Store]] = {"libxenstore": LibxenstoreStore, "wire": WireStore.open}
+
+
+class Opened:
+    """Connections of one kind to the stand-in's xenstored."""
+
+    def __init__(self, xen: XenStandIn, kind: str) -> None:
+        self.xen = xen
+        self.kind = kind
+        self._stores: list[Store] = []
+
+    def __call__(self) -> Store:
+        self._stores.append(KINDS[self.kind]())
+        return self._stores[-1]
+
+    def close(self) -> None:
+        while self._stores:
+            self._stores.pop().close()
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """For what another thread does."""
+    give_up, pause = monotonic() + patience, threading.Event()
+    while not condition():
+        assert monotonic() < give_up, "it did not come true"
+        pause.wait(0.002)
+
+
+def readable(store: Store, seconds: float = 0.0) -> bool:
+    poll = select.poll()
+    poll.register(store.fileno(), select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def next_watch(store: Store) -> Watched:
+    """The next, which comes."""
+    assert readable(store, PATIENCE)
+    watched = store.next_watch()
+    assert watched is not None
+    return watched
+
+
+def until(store: Store, path: str) -> list[str]:
+    """The paths of all that fire up to ``path``'s watch, in order."""
+    paths: list[str] = []
+    while not paths or paths[-1] != path:
+        paths.append(next_watch(store).path)
+    return paths
+
+
+def code(call: Callable[[], object]) -> int | None:
+    """The errno that it is refused with."""
+    try:
+        found = call()
+    except HypervisorError as error:
+        assert "\n" not in str(error)
+        return error.code
+    raise AssertionError(f"it was not refused: {found!r}")
+
+
+@contextlib.contextmanager
+def as_nobody(path: Path) -> Iterator[None]:
+    """Without permission for ``path``: as another user where this is root, otherwise by its mode."""
+    if os.geteuid() != 0:
+        mode = path.stat().st_mode
+        path.chmod(0)
+        try:
+            yield
+        finally:
+            path.chmod(mode)
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextlib.contextmanager
+def scripted_peer(path: Path, answers: list[bytes]) -> Iterator[None]:
+    """A stand-in for xenstored at ``path``: it sends each answer when a request has come, then hangs up."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    listener.settimeout(PATIENCE)
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            for answer in answers:
+                request(peer)
+                peer.sendall(answer)
+
+    thread = threading.Thread(target=serve, name="a scripted xenstored")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        listener.close()
+
+
+def request(peer: socket.socket) -> tuple[int, int, bytes]:
+    """Type, id and payload of the next one."""
+    peer.settimeout(PATIENCE)
+    type, id, _, length = HEADER.unpack(_exactly(peer, HEADER.size))
+    return type, id, _exactly(peer, length)
+
+
+def _exactly(peer: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = peer.recv(size - len(data))
+        assert more, "hung up within a request"
+        data += more
+    return data
+
+
+def message(type: int, id: int, payload: bytes = b"") -> bytes:
+    return HEADER.pack(type, id, 0, len(payload)) + payload
