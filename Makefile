@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = tests/helpers/setup.sh $(VENV)
 
-.PHONY: help demo test e2e-xen lint types soak bench clean
+.PHONY: help demo test e2e-xen lint types soak bench bench-xen clean
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -35,6 +35,10 @@ soak: ## 60 s of random adds, updates, removes and closes, from 4 threads, with 
 bench: ## the benchmark's table (about 10 minutes)
 	@$(SETUP) test
 	$(BIN)/eventbridge bench
+
+bench-xen: ## Xen's events beside libxl's own loop in C (about 3 minutes)
+	@$(SETUP) test
+	@$(BIN)/python -m tests.stress.xen_bench
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ _LIBVIRT_SCHEMES = (
 # Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
 BUILT_IN: dict[str, tuple[str, str]] = {
     "sim": (_SIM, "it is part of eventbridge"),
-    "libxl": (_XEN, "it is part of eventbridge"),
+    "libxl": (_XEN, "apt-get install libxenmisc4.17, or of whichever version Xen is here"),
     "xenstore": (_XENSTORE, "it is part of eventbridge"),
     **dict.fromkeys(
         _LIBVIRT_SCHEMES, (_LIBVIRT, "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python")

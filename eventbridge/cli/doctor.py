@@ -26,6 +26,7 @@ PROBE_SECONDS = 30.0
 AT_ONCE = 2
 
 DEBIAN_LIBVIRT = "apt-get install libvirt-dev pkg-config gcc python3-dev, then pip install libvirt-python"
+DEBIAN_XEN = "apt-get install xen-system-amd64, boot Xen, and run this as root in its domain 0"
 DEBIAN_PYUV = (
     "make demo, in a checkout, builds it; or there: "
     'CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0'
@@ -43,6 +44,8 @@ HOSTS = {
 HYPERVISORS = {
     "sim": (True, "it is part of eventbridge"),
     "libvirt": (False, DEBIAN_LIBVIRT),
+    "libxl": (False, DEBIAN_XEN),
+    "xenstore": (False, DEBIAN_XEN),
 }
 
 # What a probe's report has in it, and what that means.

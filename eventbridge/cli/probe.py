@@ -26,7 +26,7 @@ from typing import Any
 
 from eventbridge import drivers
 from eventbridge.bridge import Bridge
-from eventbridge.errors import EventBridgeError, HostUnavailable, HypervisorUnavailable
+from eventbridge.errors import EventBridgeError, HostUnavailable, HypervisorError, HypervisorUnavailable
 from eventbridge.events import DomainEvent
 from eventbridge.host import HostLoop, factory
 from eventbridge.masks import Events
@@ -164,6 +164,23 @@ def probe_hypervisor(uri: str, stirring: Callable[[], contextlib.AbstractContext
     return {"version": driver.version(), "detail": f"{uri} told: {first.seen}"}
 
 
+def probe_xen(uri: str) -> Report:
+    """Open it and close it: nothing can be made to happen on a Xen host without a guest."""
+    driver = drivers.find(uri)
+    outcome = _First()
+    with loops.bridge_on("select") as bridge:
+        sources = Sources(bridge, outcome)
+        sources.start([uri])
+        bridge.run(until=lambda: not sources.opening, timeout=LONG_ENOUGH)
+        opened = bool(sources.open)
+        sources.close(LONG_ENOUGH)
+    if isinstance(outcome.error, HypervisorError):  # its library is here; Xen, or xenstored, is not
+        raise HypervisorUnavailable(str(outcome.error))
+    if not opened:
+        raise outcome.error or EventBridgeError(f"{uri} did not open within {LONG_ENOUGH:g} s")
+    return {"version": driver.version(), "detail": f"{uri} opened, and lets its domains be watched"}
+
+
 PROBES: dict[str, Callable[[], Report]] = {
     "asyncio": _asyncio,
     "uvloop": _uvloop,
@@ -172,6 +189,8 @@ PROBES: dict[str, Callable[[], Report]] = {
     "select": _select,
     "select on selectors2": _selectors2,
     "sim": functools.partial(probe_hypervisor, "sim:///default?domains=4&seed=1", contextlib.nullcontext),
+    "libxl": functools.partial(probe_xen, "libxl:///"),
+    "xenstore": functools.partial(probe_xen, "xenstore:///"),
     "libvirt": functools.partial(probe_hypervisor, stir.URI, functools.partial(stir.stirred, 0.02)),
 }
 

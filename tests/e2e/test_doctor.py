@@ -11,6 +11,9 @@ import pytest
 from eventbridge.cli.doctor import HOSTS, HYPERVISORS
 from eventbridge.cli.probe import PROBES
 from tests.helpers.command import ROOT, blocking, environment, eventbridge
+from tests.helpers.xen.standin import XenStandIn
+
+NO_XEN = dict.fromkeys(("EVENTBRIDGE_LIBXL", "EVENTBRIDGE_LIBXENSTORE", "XENSTORED_PATH"), "/nowhere")
 
 
 def examined(env: dict[str, str] | None = None) -> tuple[dict[str, Any], int]:
@@ -26,7 +29,8 @@ def test_every_probe_is_asked_for_and_every_host_and_hypervisor_has_one() -> Non
 
 
 def test_everything_that_the_tests_install_works() -> None:
-    report, code = examined()
+    with XenStandIn() as xen:
+        report, code = examined(environment(**xen.environment))
     assert {name: finding["state"] for name, finding in report["findings"].items()} == dict.fromkeys(PROBES, "works")
     assert all(finding["version"] for finding in report["findings"].values())
     assert (report["ok"], code) == (True, 0)
@@ -35,7 +39,7 @@ def test_everything_that_the_tests_install_works() -> None:
 
 
 def test_what_is_not_installed_is_said_to_be_not_here_with_what_to_install(tmp_path: Path) -> None:
-    env = environment(blocking(tmp_path, "libvirt", "pyuv", "cffi", "uvloop", "selectors2"))
+    env = environment(blocking(tmp_path, "libvirt", "pyuv", "cffi", "uvloop", "selectors2"), **NO_XEN)
     report, code = examined(env)
     states = {name: finding["state"] for name, finding in report["findings"].items()}
     here = {"asyncio", "select", "sim"}
@@ -62,17 +66,31 @@ def test_a_library_that_crashes_or_fails_is_broken_and_takes_nothing_else_with_i
     assert exit_code == 0
 
 
+def test_libxl_without_xen_is_not_here_and_says_why() -> None:
+    """Its library alone opens nothing: that is no fault of its."""
+    with XenStandIn() as xen:
+        xen.kill()
+        report, code = examined(environment(**xen.environment))
+    for name in ("libxl", "xenstore"):
+        assert report["findings"][name]["state"] == "not here"
+        assert "is xenstored running" in report["findings"][name]["detail"]
+    assert code == 0
+
+
 def test_where_one_of_the_basics_does_not_work_the_exit_code_is_1(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['eventbridge.adapters.hypervisors.sim'] = None  # cannot be imported\n"
     )
     report, code = examined(environment(str(tmp_path)))
-    assert [name for name, finding in report["findings"].items() if finding["state"] != "works"] == ["sim"]
+    xen = {"libxl", "xenstore"}  # here only on a Xen host
+    failing = {name for name, finding in report["findings"].items() if finding["state"] != "works"}
+    assert failing - xen == {"sim"}
     assert (report["ok"], code) == (False, 1)
 
 
 def test_the_text_names_each_with_its_state() -> None:
-    shown = eventbridge("doctor").stdout
+    with XenStandIn() as xen:
+        shown = eventbridge("doctor", env=environment(**xen.environment)).stdout
     for name in PROBES:
         assert f"  {name:22}works" in shown
     assert str(ROOT) not in shown.partition("Host loops")[2]

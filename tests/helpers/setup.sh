@@ -33,6 +33,8 @@ if [ "$what" != demo ]; then
     need libvirt-daemon 'command -v libvirtd'
     need libvirt-daemon-driver-qemu 'ls /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so'
     need qemu-system-x86 'command -v qemu-system-x86_64'
+    need libc6-dev 'test -e /usr/include/stdio.h'
+    need binutils 'command -v ld'
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     install="apt-get install -y --no-install-recommends ${missing[*]}"
