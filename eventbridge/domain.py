@@ -31,8 +31,13 @@ class State(enum.StrEnum):
     """Its guest has stopped itself to be saved or migrated."""
     SHUTDOWN = "shutdown"
     CRASHED = "crashed"
+    PM_SUSPENDED = "pm_suspended"
+    """Its guest has put its machine to sleep."""
     DYING = "dying"
     STOPPED = "stopped"
+    """It does not run: it is defined, and no more."""
+    NO_MACHINE = "no_machine"
+    """A process that waits to be told what to be: QEMU without a machine, or before a migration comes in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class DomainInfo:
     memory: int | None = None
     max_memory: int | None = None
     cpu_time: int | None = None
+    persistent: bool | None = None
+    """Does its definition outlive its run?"""
 
 
 class ConsoleKind(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""Which hypervisor a URI means, and what every driver can do: tell its events.
+"""Which hypervisor a URI means, and what every driver can do: tell its events, and do what it is asked.
 
 Drivers live in ``eventbridge.adapters.hypervisors`` and are reached by name only.  Anybody's may be announced through
 the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's scheme, its object a `Driver`.
@@ -14,10 +14,12 @@ from .bridge import Bridge
 from .errors import HypervisorUnavailable
 from .events import Emit
 from .plugins import entry_points
+from .requests import Request
 
 ENTRY_POINT_GROUP = "eventbridge.hypervisors"
 
 _LIBVIRT = "eventbridge.adapters.hypervisors.libvirt.driver:driver"
+_QMP = "eventbridge.adapters.hypervisors.qmp.driver:driver"
 _SIM = "eventbridge.adapters.hypervisors.sim.driver:driver"
 _XENSTORE = "eventbridge.adapters.hypervisors.xenstore.driver:driver"
 _XEN = "eventbridge.adapters.hypervisors.xen.driver:driver"
@@ -30,6 +32,7 @@ _LIBVIRT_SCHEMES = (
 # Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
 BUILT_IN: dict[str, tuple[str, str]] = {
     "sim": (_SIM, "it is part of eventbridge"),
+    "qmp": (_QMP, "it is part of eventbridge"),
     "libxl": (_XEN, "apt-get install libxenmisc4.17, or of whichever version Xen is here"),
     "xenstore": (_XENSTORE, "it is part of eventbridge"),
     **dict.fromkeys(
@@ -47,10 +50,31 @@ class Subscription(Protocol):
         """
 
 
+class Session(Subscription, Protocol):
+    """A hypervisor that is open: its events, and what can be asked of it (`operations.OPERATIONS`)."""
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """What it can do; fixed from the beginning."""
+
+    def begin(self, request: Request) -> None:
+        """Have it done, and answered in time; one of ``operations``.  Any thread; never blocks, never raises.
+
+        The caller holds the domain's job until the answer, so at most one normal request a domain is under way, beside
+        an asynchronous one.  After `close`, or when the hypervisor has gone, requests are refused with
+        `ConnectionLost`, those under way too.
+        """
+
+    def given_up(self, request: Request) -> None:
+        """Whoever asked waits no more: its deadline has passed.  For what can be cut short, or made room for.  Any
+        thread; never blocks.
+        """
+
+
 class Driver(Protocol):
     """One hypervisor."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Subscription:
+    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Session:
         """Open ``uri`` and call ``emit(event)`` on the bridge's loop for everything that happens from then on.
 
         Blocks until it is open: call it on a thread of its own where a loop is running.  `HypervisorError` where it
