@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import select
 from collections.abc import Callable
+from time import monotonic
 
 
 class ManualHost:
@@ -41,6 +42,13 @@ class ManualHost:
         for fd in ready:
             self.watched[fd]()
         return bool(ready)
+
+    def turn_until(self, happened: Callable[[], bool], patience: float) -> bool:
+        """Turn until then, for so many seconds; did it happen?"""
+        give_up = monotonic() + patience
+        while not happened() and monotonic() < give_up:
+            self.turn(0.01)
+        return happened()
 
     def turn_until_idle(self, most: int = 1000) -> int:
         """Turn while there is work; how often that was."""

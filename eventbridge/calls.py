@@ -1,0 +1,272 @@
+"""What whoever asks a hypervisor holds: a call, which ends once, with a value or an error.
+
+``await call`` in a task of the bridge's loop, `Call.on_done` on any loop, `Call.result` on a thread of one's own.  A
+call is under way from the moment it is made; none of its methods but `result` waits, and that one refuses to on the
+loop's thread.  Any thread.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from .bridge import Bridge
+from .errors import HostUnavailable, HypervisorError, JobAborted
+from .host import AwaitingHost
+from .jobs import Progress
+from .mailbox import Mailbox
+
+T = TypeVar("T")
+Step: TypeAlias = Callable[[], None]
+
+
+class Call(Generic[T]):
+    """``what`` says it in words, as "info of web-1"; it is part of every error."""
+
+    def __init__(self, bridge: Bridge, mailbox: Mailbox, what: str) -> None:
+        self.what = what
+        self.bridge = bridge
+        self._mailbox = mailbox
+        self._lock = threading.Lock()
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Step] = []
+        self._waiters: list[threading.Event] = []
+        self._canceller: Step = _nothing
+
+    @property
+    def done(self) -> bool:
+        """Has it ended?"""
+        return self._done
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed; None where it did not, or goes on."""
+        return self._error
+
+    def on_done(self, callback: Callable[[Any], object]) -> None:
+        """Have ``callback(call)`` called on the loop's thread when it has ended; soon, if it has."""
+
+        def step() -> None:
+            callback(self)
+
+        with self._lock:
+            if not self._done:
+                self._callbacks.append(step)
+                return
+        self._post(step)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait until it has ended, ``timeout`` seconds at most, and return its value, or raise its error.
+
+        TimeoutError where it goes on then; `HypervisorError` on the loop's own thread, which is needed to end it.
+        """
+        if not self._done:
+            self._wait(timeout)
+        return self._outcome()
+
+    def cancel(self) -> None:
+        """Give it up: nobody waits any more.  What has not begun never does; what a hypervisor is at it ends, and
+        holds its domain until then.  Something that takes long is aborted.
+        """
+        if not self._done:
+            self._canceller()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._awaited().__await__()
+
+    def __repr__(self) -> str:
+        state = "goes on" if not self._done else "failed" if self._error else "done"
+        return f"<{type(self).__name__} {self.what}: {state}>"
+
+    # -- for whoever ends it
+
+    def settle(self, value: Any, error: BaseException | None = None) -> bool:
+        """It has ended; False where it had already.  Hook side."""
+        with self._lock:
+            if self._done:
+                return False
+            self._value, self._error = value, error
+            self._done = True
+            callbacks, self._callbacks = self._callbacks, []
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.set()
+        for callback in callbacks:
+            self._post(callback)
+        self._canceller = _nothing
+        return True
+
+    def _post(self, step: Step) -> None:
+        """On the loop's thread, also where the connection is closed by now."""
+        if not self._mailbox.put(step):
+            with contextlib.suppress(HostUnavailable):  # then there is nobody to be told
+                self.bridge.host.call_soon_threadsafe(step)
+
+    def cancels(self, canceller: Step) -> None:
+        """What `cancel` does."""
+        self._canceller = canceller
+
+    # -- waiting
+
+    def _wait(self, timeout: float | None) -> None:
+        if self.bridge.is_loop_thread() and self.bridge.is_running_here():
+            raise HypervisorError(
+                f"{self.what}: this thread runs the loop, which is needed to end it: await it, use on_done(), or wait "
+                "for its result() on a thread of its own",
+                operation=self.what,
+            )
+        waiter = threading.Event()
+        with self._lock:
+            if self._done:
+                return
+            self._waiters.append(waiter)
+        if not waiter.wait(timeout):
+            with self._lock, contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+            if not self._done:
+                raise TimeoutError(f"{self.what}: goes on after {timeout} s")
+
+    async def _awaited(self) -> T:
+        if not self._done:
+            host = self.bridge.host
+            if not isinstance(host, AwaitingHost):
+                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use on_done()")
+            try:
+                await host.wait_for(lambda done: self.on_done(lambda call: done()), None)
+            except BaseException:
+                self.cancel()
+                raise
+        return self._outcome()
+
+    def _outcome(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[no-any-return]  # whoever settles it keeps the promise of T
+
+
+class LongCall(Call[T]):
+    """Something that takes as long as it takes: with progress, and a way to cut it short.
+
+    ``async with`` it to be sure that it has ended afterwards: leaving waits for the end and raises its error; leaving
+    by an exception aborts it first.
+    """
+
+    def __init__(self, bridge: Bridge, mailbox: Mailbox, what: str) -> None:
+        super().__init__(bridge, mailbox, what)
+        self.progress: Progress | None = None
+        """How far it is; None where nothing was told yet."""
+        self._aborter: Step = _nothing
+        self._listeners: list[Callable[[Progress], object]] = []
+
+    def abort(self) -> Abort:
+        """Cut it short: what it was done to is left as it was before, and the call fails with `JobAborted`; nothing
+        happens where it has ended.  Returns at once; ``await call.abort()`` waits for the end.
+        """
+        if not self._done:
+            self._aborter()
+        return Abort(self)
+
+    def on_progress(self, callback: Callable[[Progress], object]) -> None:
+        """Have ``callback(progress)`` called on the loop's thread whenever more is known."""
+        self._listeners.append(callback)
+
+    async def __aenter__(self) -> LongCall[T]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self
+        else:
+            await self.abort()
+
+    def __aiter__(self) -> AsyncIterator[Progress]:
+        return self._progresses()
+
+    # -- for whoever does it
+
+    def progressed(self, progress: Progress) -> None:
+        """Hook side."""
+        self.progress = progress
+        for listener in list(self._listeners):
+            self._post(_Told(listener, progress))
+
+    def aborts(self, aborter: Step) -> None:
+        """What `abort` does."""
+        self._aborter = aborter
+
+    async def _progresses(self) -> AsyncIterator[Progress]:
+        """Every one, until it has ended; its error is the call's own to raise."""
+        host = self.bridge.host
+        if not isinstance(host, AwaitingHost):
+            raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use on_progress()")
+        queue: collections.deque[Progress] = collections.deque()
+        wake: list[Step] = []
+
+        def told(progress: Progress) -> None:
+            queue.append(progress)
+            ring()
+
+        def ring() -> None:
+            while wake:
+                wake.pop()()
+
+        def wait(done: Step) -> None:
+            wake.append(done)
+            if queue or self._done:
+                ring()
+
+        self.on_progress(told)
+        self.on_done(lambda call: ring())
+        try:
+            while not self._done or queue:
+                if queue:
+                    yield queue.popleft()
+                else:
+                    await host.wait_for(wait, None)
+        finally:
+            self._listeners.remove(told)
+
+
+class Abort:
+    """The end of a call that was asked to end early: True where it was cut short, False where it was done before, the
+    call's own error where it failed by itself.
+    """
+
+    def __init__(self, call: LongCall[Any]) -> None:
+        self._call = call
+
+    def result(self, timeout: float | None = None) -> bool:
+        """As `Call.result`."""
+        try:
+            self._call.result(timeout)
+        except JobAborted:
+            return True
+        return False
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        try:
+            yield from self._call.__await__()
+        except JobAborted:
+            return True
+        return False
+
+
+class _Told:
+    def __init__(self, listener: Callable[[Progress], object], progress: Progress) -> None:
+        self._listener = listener
+        self._progress = progress
+
+    def __call__(self) -> None:
+        self._listener(self._progress)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,82 @@
+"""A console's bytes for a task: ``async with domain.open_console() as stream: async for data in stream: ...``.
+
+A thin face on `console.ConsoleStream`.  The loop's thread.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .console import ConsoleStream, open_console
+from .domain import ConsoleInfo, ConsoleKind
+from .errors import HostUnavailable
+from .host import AwaitingHost
+
+if TYPE_CHECKING:
+    from .domains import Domain
+
+
+class ConsoleSession:
+    """One console, from `__aenter__` on.  Ends when the guest's end hangs up; an OSError of the tty's is raised."""
+
+    def __init__(self, domain: Domain, kind: ConsoleKind | None, number: int) -> None:
+        self._domain = domain
+        self._kind = kind
+        self._number = number
+        self._stream: ConsoleStream | None = None
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._ended = False
+        self._error: OSError | None = None
+        self._wake: Callable[[], None] | None = None
+        self.info: ConsoleInfo | None = None
+
+    async def __aenter__(self) -> ConsoleSession:
+        self.info = await self._domain.console_info(self._kind, self._number)
+        self._stream = open_console(self._domain.connection.bridge, self.info, self._data, self._end)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._ended = True
+
+    def write(self, data: bytes) -> None:
+        """As `ConsoleStream.write`."""
+        assert self._stream is not None, "async with it first"
+        self._stream.write(data)
+
+    def __aiter__(self) -> ConsoleSession:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            host = self._domain.connection.bridge.host
+            if not isinstance(host, AwaitingHost):
+                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use stream_console()")
+            await host.wait_for(self._wait, None)
+        return self._chunks.popleft()
+
+    def _wait(self, done: Callable[[], None]) -> None:
+        if self._chunks or self._ended:
+            done()
+        else:
+            self._wake = done
+
+    def _data(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._ring()
+
+    def _end(self, error: OSError | None) -> None:
+        self._error, self._ended = error, True
+        self._ring()
+
+    def _ring(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()

@@ -1,0 +1,192 @@
+"""One subscriber's events: a queue with a bound, and what happens at the bound.
+
+A subscriber that does not keep up must neither hold the others up nor fill the memory, and must be told what it has
+missed.  So at the bound its queue takes no more; how many events it missed is counted, and of the domains that they
+were about it is remembered how they were before.  When the subscriber has read what is queued, it is told the count,
+then the difference as synthetic events, and goes on with the stream: the state that its stream implies is true again.
+
+All of it belongs to the loop's thread.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from .domain import DomainInfo
+from .errors import EventBridgeError, HostUnavailable
+from .events import DomainEvent, Kind
+from .host import AwaitingHost, HostLoop
+from .known import Key, Known, KnownDomain, Told, difference
+
+LIMIT = 10_000
+"""Events that wait for a subscriber, unless it says otherwise."""
+LAGGED = "lagged"
+"""The reason of the event, of kind ``other``, that says how many were missed."""
+
+OnFull: TypeAlias = Literal["resync", "raise"]
+
+
+class StreamLagged(EventBridgeError, BufferError):
+    """A subscriber did not keep up and had asked for ``on_full="raise"``; ``missed`` events are lost to it."""
+
+    def __init__(self, message: str, missed: int) -> None:
+        super().__init__(message)
+        self.missed = missed
+
+
+class Feed(Protocol):
+    """Whose events they are: a connection."""
+
+    uri: str
+    known: Known
+
+    @property
+    def host(self) -> HostLoop: ...
+
+    def leave(self, stream: EventStream) -> None:
+        """It is closed."""
+
+
+@dataclass(slots=True)
+class _Lag:
+    first: int
+    last: int = 0
+    missed: int = 0
+    before: dict[Key, KnownDomain | None] = field(default_factory=dict)
+
+
+class EventStream:
+    """``async for event in stream`` in a task of the loop, `take` on any host; `close` or leaving ``async with`` ends
+    it.  ``limit`` events wait at most; then ``on_full``: "resync", as above, or "raise": the stream ends with
+    `StreamLagged`.
+    """
+
+    def __init__(self, feed: Feed, limit: int = LIMIT, on_full: OnFull = "resync") -> None:
+        if limit < 1 or on_full not in ("resync", "raise"):
+            raise ValueError(f"limit must be 1 or more and on_full 'resync' or 'raise'; found {limit}, {on_full!r}")
+        self._feed = feed
+        self._limit = limit
+        self._on_full = on_full
+        self._queue: collections.deque[DomainEvent] = collections.deque()
+        self._lag: _Lag | None = None
+        self._catching_up: Iterator[DomainEvent] | None = None
+        self._wake: Callable[[], None] | None = None
+        self._ended = False
+        self.missed = 0
+        """Events that it was not given, because it did not keep up."""
+
+    @property
+    def waiting(self) -> int:
+        """Events that it has not taken yet."""
+        return len(self._queue)
+
+    # -- the connection's
+
+    def put(self, event: DomainEvent, key: Key, before: KnownDomain | None) -> None:
+        """``before`` is how the event's domain was until then."""
+        if self._ended:
+            return
+        if self._lag is None and len(self._queue) < self._limit:
+            self._queue.append(event)
+        else:
+            self._miss(event, key, before)
+        self._ring()
+
+    def end(self) -> None:
+        """There will be no more: what is queued can still be taken."""
+        self._ended = True
+        self._ring()
+
+    def _miss(self, event: DomainEvent, key: Key, before: KnownDomain | None) -> None:
+        lag = self._lag
+        if lag is None:
+            lag = self._lag = _Lag(event.sequence)
+        lag.last = event.sequence
+        lag.missed += 1
+        self.missed += 1
+        if key is not None:
+            lag.before.setdefault(key, before)
+
+    def _ring(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    # -- the subscriber's
+
+    def take(self) -> DomainEvent | None:
+        """The next event; None where there is none now.  `StreamLagged`, once, and the stream has ended."""
+        if self._catching_up is None and not self._queue and self._lag is not None:
+            self._caught_up(self._lag)
+        if self._catching_up is not None:
+            event = next(self._catching_up, None)
+            if event is not None:
+                return event
+            self._catching_up = None
+        return self._queue.popleft() if self._queue else None
+
+    def close(self) -> None:
+        """No more; what is queued is dropped.  Idempotent."""
+        self._queue.clear()
+        self._lag = self._catching_up = None
+        self._feed.leave(self)
+        self.end()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> DomainEvent:
+        while True:
+            event = self.take()
+            if event is not None:
+                return event
+            if self._ended:
+                raise StopAsyncIteration
+            host = self._feed.host
+            if not isinstance(host, AwaitingHost):
+                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use subscribe() or take()")
+            await host.wait_for(self._wait, None)
+
+    async def __aenter__(self) -> EventStream:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.close()
+
+    def _wait(self, done: Callable[[], None]) -> None:
+        if self._queue or self._lag is not None or self._ended:
+            done()
+        else:
+            self._wake = done
+
+    def _caught_up(self, lag: _Lag) -> None:
+        self._lag = None
+        if self._on_full == "raise":
+            self.close()
+            raise StreamLagged(
+                f"{self._feed.uri}: {lag.missed} events came while {self._limit} waited to be taken: take them "
+                "sooner, allow more (limit=), or go on from the difference (on_full='resync')",
+                lag.missed,
+            )
+        # The state of now, at once: what comes from here on is queued behind.
+        told = [
+            told
+            for key, before in lag.before.items()
+            for told in difference(before, _as_info(self._feed.known.get(key)))
+        ]
+        self._catching_up = self._catch_up(lag, told)
+
+    def _catch_up(self, lag: _Lag, told: list[Told]) -> Iterator[DomainEvent]:
+        now = time.time()
+        raw = {"missed": lag.missed, "first": lag.first, "last": lag.last}
+        yield DomainEvent(Kind.OTHER, None, LAGGED, self._feed.uri, lag.last, now, True, raw)
+        for kind, domain, reason in told:
+            yield DomainEvent(kind, domain, reason, self._feed.uri, lag.last, now, True, raw)
+
+
+def _as_info(domain: KnownDomain | None) -> DomainInfo | None:
+    return None if domain is None else DomainInfo(domain.ref, domain.state, persistent=domain.persistent)
