@@ -247,7 +247,10 @@ class Connection:
 
     def link_opened(self) -> None:
         self._resync = Resync(self, quiet=not self._is_known)
-        self._resync.begin()
+        if self.session is not None and "list" in self.session.operations:
+            self._resync.begin()
+        else:  # a driver that tells events alone: there is nothing to compare them with
+            self.resynced(self._resync, None)
 
     def link_event(self, event: DomainEvent) -> None:
         resync = self._resync

@@ -21,10 +21,11 @@ from typing import Protocol
 from . import drivers
 from .backoff import Backoff
 from .bridge import Bridge
-from .drivers import Session
+from .drivers import Session, Subscription
 from .errors import BridgeClosed, BridgeForked, ConnectionLost, UnknownHandle
 from .events import DomainEvent, Kind
 from .mailbox import Mailbox
+from .requests import Request
 
 SUSPICION_SECONDS = 1.0
 """How long a hypervisor has to tell by itself that it has gone, once a call has found it so."""
@@ -188,7 +189,7 @@ class Link:
     def _open(self, epoch: int) -> None:
         try:
             driver = drivers.find(self.uri)
-            session = driver.subscribe(self.uri, self._bridge, functools.partial(self._told, epoch))
+            session = _whole(driver.subscribe(self.uri, self._bridge, functools.partial(self._told, epoch)))
         except Exception as error:
             self._mailbox.put(functools.partial(self._has_failed, epoch, error))
             return
@@ -204,6 +205,26 @@ class Link:
             log.exception("a session did not close")
         finally:
             closed()
+
+
+class EventsOnly:
+    """A `drivers.Session` of a driver that tells events and can do nothing."""
+
+    operations: frozenset[str] = frozenset()
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.close = subscription.close
+
+    def begin(self, request: Request) -> None:
+        """Never called: there are no operations."""
+
+    def given_up(self, request: Request) -> None:
+        """Never called."""
+
+
+def _whole(opened: Session | Subscription) -> Session:
+    """Somebody else's driver may know subscriptions alone."""
+    return opened if hasattr(opened, "begin") else EventsOnly(opened)  # type: ignore[return-value]  # as it says
 
 
 def _nothing() -> None:

@@ -91,7 +91,9 @@ def coloured(stream: TextIO | None) -> bool:
 
 
 class EventLines:
-    """Events as aligned lines: time, source where there are several, domain, kind, reason."""
+    """Events as aligned lines: time, source where there are several, domain, kind (with a * where it was inferred),
+    reason.
+    """
 
     def __init__(self, sources: dict[str, str], *, colour: bool, always_source: bool = False) -> None:
         """``sources``: what to call each URI; where there is but one, it is left out unless ``always_source``."""
@@ -110,7 +112,7 @@ class EventLines:
         return "  ".join(columns).rstrip()
 
     def _kind(self, event: DomainEvent) -> str:
-        text = str(event.kind).ljust(KIND_WIDTH)
+        text = f"{event.kind}{' *' if event.synthetic else ''}".ljust(KIND_WIDTH)
         colour = COLOURS.get(event.kind) if self._colour else None
         return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
 

@@ -16,7 +16,9 @@ import time
 from typing import Any
 
 from eventbridge import drivers
+from eventbridge.backoff import Backoff
 from eventbridge.bridge import Bridge
+from eventbridge.connection import RECONNECT
 from eventbridge.errors import HypervisorUnavailable
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.masks import Events
@@ -36,8 +38,9 @@ examples:
   eventbridge watch qemu:///system qemu+ssh://b/system   two at once, through one dispatcher
   eventbridge watch --json qemu:///system | jq .kind     one JSON object a line
 
+A hypervisor that is lost is tried again until it is back; what has changed meanwhile is told then, marked with a *.
 It ends with Ctrl-C or SIGTERM, after --for SECONDS, when nobody reads its output any more, or when no URI is left.
-exit code: 0 if every URI was watched to the end, 1 if one could not be opened or was lost, 2 if called wrongly.
+exit code: 0 if every URI was watched to the end, 1 if one could not be opened or is lost, 2 if called wrongly.
 """
 
 
@@ -54,6 +57,9 @@ def register(subparsers: Any) -> None:
         "--loop", metavar="NAME", default="asyncio", type=loop_name, help="the host loop to run on (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--no-reconnect", dest="reconnect", action="store_false", help="give a hypervisor up when it is lost"
+    )
     parser.add_argument("--for", dest="seconds", metavar="SECONDS", type=seconds, help="end after so long")
     parser.set_defaults(run=run)
 
@@ -85,7 +91,7 @@ def seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     uris = list(dict.fromkeys(args.uris))
     with bridge_on(args.loop, on_error=callback_failed) as bridge:
-        watch = Watch(bridge, uris, args.json)
+        watch = Watch(bridge, uris, args.json, RECONNECT if args.reconnect else None)
         with on_signals(bridge, watch.end):
             watch.run(args.seconds)
     return watch.result()
@@ -99,10 +105,11 @@ def callback_failed(error: BaseException, context: str) -> None:
 class Watch:
     """One run of it: a `sources.Listener` that prints."""
 
-    def __init__(self, bridge: Bridge, uris: list[str], json: bool) -> None:
+    def __init__(self, bridge: Bridge, uris: list[str], json: bool, reconnect: Backoff | None) -> None:
         self._bridge = bridge
         self._uris = uris
-        self._sources = Sources(bridge, self)
+        self._reconnects = reconnect is not None
+        self._sources = Sources(bridge, self, reconnect)
         self._lines = terminal.EventLines({uri: uri for uri in uris}, colour=terminal.coloured(sys.stdout))
         self._format = DomainEvent.to_json if json else self._lines
         self._counts: collections.Counter[Kind] = collections.Counter()
@@ -119,7 +126,7 @@ class Watch:
         self._bridge.run(until=self._is_over, timeout=timeout)
         self._ended = True
         self._lasted = time.monotonic() - self._began
-        for uri in self._sources.opening - self._heard:
+        for uri in self._sources.opening.keys() - self._heard:
             self._give_up(uri, "was not open yet")
         self._sources.close(CLOSE_SECONDS)
         for uri in self._sources.closing:
@@ -169,9 +176,15 @@ class Watch:
         except OSError as error:
             self._stdout_broke(error)
         if event.kind is Kind.CONNECTION_LOST:
-            self._give_up(event.source, f"connection lost ({event.reason or 'no reason given'}): not watched any more")
-            if event.source in self._sources.open:
-                self._sources.drop(event.source)
+            self._has_gone(event)
+        elif event.kind is Kind.CONNECTION_RESTORED:
+            self._lost.discard(event.source)
+
+    def _has_gone(self, event: DomainEvent) -> None:
+        then = "tried again until it is back" if self._reconnects else "not watched any more"
+        self._give_up(event.source, f"connection lost ({event.reason or 'no reason given'}): {then}")
+        if not self._reconnects and event.source in self._sources.open:
+            self._sources.drop(event.source)
 
     def _give_up(self, uri: str, why: str, error: Exception | None = None) -> None:
         self._lost.add(uri)

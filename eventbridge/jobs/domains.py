@@ -53,9 +53,8 @@ class Domains(Steering):
             if on_settled is not None:
                 self._delivery.call(on_settled, ticket)
         else:
-            if deadline is None:
-                deadline = NEVER if timeout is None else now + timeout
-            self._contend(ticket, deadline, nowait, of, on_settled)
+            until = now + timeout if timeout is not None else NEVER
+            self._contend(ticket, until if deadline is None else deadline, nowait, of, on_settled)
         return ticket
 
     def _granted_at_once(self, ticket: Ticket) -> bool:

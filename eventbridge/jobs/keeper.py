@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from .delivery import Delivery
 from .lock import StepLock
@@ -55,6 +55,14 @@ class Keeper:
     def __len__(self) -> int:
         """How many domains something runs on."""
         return len(self._table)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        """Their keys, as they are now."""
+        return iter(self._table.copy())
+
+    def __bool__(self) -> bool:
+        """A table is one, also while nothing runs."""
+        return True
 
     # -- under the lock
 

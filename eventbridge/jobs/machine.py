@@ -10,11 +10,13 @@ J1. One normal job at a time, one async job at a time; beside an async job run t
     and those of its own owner (nested: they name it, and pass its mask as libvirt's do).  An async job begins when
     neither kind runs.
 J2. An abandoned job holds the domain as before, but for DESTROY and ABORT, which it does not keep out.
-J3. First in, first out among the eligible: after every input, as long as anybody who waits could run, the first of
-    those is granted.  So nobody who waits could run, and who comes new passes only such as could not run at that
-    moment though no normal job stood in their way: those that the async job's mask or an abandoned job keeps out, or an
-    async job behind another.  Where the normal job is what is waited for, everybody waits in line, and one of them
-    goes first each time it ends: no job is overtaken for ever by others of its kind.
+J3. First in, first out among the eligible.  After every input, as long as anybody who waits could run, the first of
+    those is granted; so nobody waits who could run.  A job passes an earlier one only by being let in when the earlier
+    one could not have run though no normal job ran: kept out by the mask of the async job or by an abandoned job, or
+    itself async while another async job runs.  Where the normal job is all that is waited for, everybody is in one
+    line, nested and async jobs too, and whoever comes goes to its end: a waiting MODIFY is passed by no QUERY.  So
+    nobody starves: what keeps a waiter out is one async job (which waits in the same line before it begins) or one
+    abandoned call.
 J4. Every waiter is granted or refused or cancelled, once; an ended job is not ended again.
 J5. At most ``limit`` wait; DESTROY, async jobs, and nested ones, are not counted out.
 J6. `gone`: the domain has ended.  Who waits for it is refused, except who waits to bring it up; who runs goes on until

@@ -40,26 +40,43 @@ keepalive_count=5
 
 
 class Libvirtd:
-    """One daemon that runs.  ``pid`` is its process."""
+    """One daemon that runs.  ``pid`` is its process; another one's once it is started again."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
         self.port = port
         self.socket = directory / "libvirt-sock"
-        executable = program("libvirtd", PACKAGE)
-        conf = directory / "libvirtd.conf"
-        conf.write_text(_CONF.format(directory=directory, port=port))
-        drivers = directory / "no-drivers"
-        drivers.mkdir(exist_ok=True)
-        with open(directory / "log", "wb") as log:
-            self._process = subprocess.Popen(
-                [executable, "--listen", "-f", conf, "-p", directory / "pid"],
-                env={**os.environ, "LIBVIRT_DRIVER_DIR": str(drivers), "XDG_RUNTIME_DIR": str(directory)},
+        self._executable = program("libvirtd", PACKAGE)
+        self.drivers = directory / "no-drivers"
+        self.prepare()
+        self._process = self._start()
+
+    def prepare(self) -> None:
+        """Write what it reads."""
+        (self.directory / "libvirtd.conf").write_text(_CONF.format(directory=self.directory, port=self.port))
+        self.drivers.mkdir(exist_ok=True)
+
+    def command(self) -> list[str]:
+        """How it is run."""
+        return [self._executable, "--listen", "-f", f"{self.directory}/libvirtd.conf", "-p", f"{self.directory}/pid"]
+
+    def environment(self) -> dict[str, str]:
+        """What it is run with, besides our own."""
+        return {"LIBVIRT_DRIVER_DIR": str(self.drivers), "XDG_RUNTIME_DIR": str(self.directory)}
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with open(self.directory / "log", "ab") as log:
+            return subprocess.Popen(
+                self.command(),
+                env={**os.environ, **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        self.pid = self._process.pid
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def unix_uri(self) -> str:
@@ -86,9 +103,19 @@ class Libvirtd:
         self._process.kill()
         self._process.wait()
 
+    def restart(self) -> None:
+        """Another in the place of one that was killed: the same directory, sockets and port; up and accepting."""
+        self._process = self._start()
+        if not self.wait_until_up():
+            raise RuntimeError(f"libvirtd does not start again; it says: {self.log()}")
+
     def freeze(self) -> None:
         """It lives, keeps its sockets, and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on from where it was frozen."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace").strip() or "nothing"

@@ -82,11 +82,12 @@ def test_opening_and_closing_are_never_on_the_loops_thread_and_are_told_there(br
     driver.gate.set()
     sources.start(["a:///"])
     run_until(bridge, lambda: bool(told.told))
-    assert (told.told, set(sources.open), sources.opening) == (["opened a:///"], {"a:///"}, set())
+    assert (told.told, set(sources.open), sources.opening) == (["opened a:///"], {"a:///"}, {})
     sources.close(PATIENCE)
-    assert driver.log == ["subscribe on _open a:///", "close on _close a:///"]
+    assert driver.log == ["subscribe on open a:///", "close on close a:///"]
     assert told.threads == {threading.get_ident()}
-    assert (sources.open, sources.closing, bridge.is_empty()) == ({}, set(), True)
+    assert (sources.open, sources.closing) == ({}, set())
+    run_until(bridge, bridge.is_empty)
 
 
 def test_one_that_fails_is_told_and_leaves_nothing(bridge: Bridge, driver: Gated) -> None:
@@ -95,8 +96,10 @@ def test_one_that_fails_is_told_and_leaves_nothing(bridge: Bridge, driver: Gated
     driver.gate.set()
     sources.start(["b:///"])
     run_until(bridge, lambda: bool(told.told))
-    assert (told.told, sources.open, sources.opening) == (["failed b:///: out of luck"], {}, set())
+    assert (told.told, sources.open, sources.opening) == (["failed b:///: out of luck"], {}, {})
     assert driver.log == []
+    sources.close(PATIENCE)
+    run_until(bridge, bridge.is_empty)
 
 
 def test_one_that_opens_only_after_all_is_closed_is_closed_again_and_not_told(bridge: Bridge, driver: Gated) -> None:
@@ -104,9 +107,10 @@ def test_one_that_opens_only_after_all_is_closed_is_closed_again_and_not_told(br
     sources = Sources(bridge, told)
     sources.start(["a:///"])
     sources.close(PATIENCE)
-    assert sources.opening == {"a:///"}
+    assert (sources.opening, sources.closing) == ({}, set())
     driver.gate.set()
-    run_until(bridge, lambda: driver.closed.is_set() and not sources.closing)
+    assert driver.closed.wait(PATIENCE)
+    bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     assert (told.told, sources.open) == ([], {})
 
 
