@@ -55,7 +55,7 @@ async def waiting(jobs: Jobs, work: Awaitable[Any]) -> asyncio.Task[Any]:
     before = queue(jobs)
     task = asyncio.ensure_future(work)
     await until(lambda: queue(jobs) == before + 1)
-    return task  # type: ignore[return-value]  # of a coroutine, a future is a task
+    return task
 
 
 async def held(jobs: Jobs, inside: Callable[[], object] = lambda: None, **named: Any) -> str:

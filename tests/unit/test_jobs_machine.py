@@ -6,10 +6,10 @@ the table of libvirt's documents, written out again here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -30,6 +30,7 @@ LETS_IN = {
 }
 NORMAL = [job for job in Job if job not in LETS_IN]
 NEVER = float("inf")
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 @dataclass
@@ -169,6 +170,9 @@ class Both:
     def in_state(self, *states: State) -> list[int]:
         return [which for which, (ticket, _) in enumerate(self.pairs) if ticket.state in states]
 
+    def number(self, ticket: Ticket) -> int:
+        return [one for one, _ in self.pairs].index(ticket)
+
     def agree(self) -> None:
         machine, model = self.machine, self.model
         for ticket, entry in self.pairs:
@@ -181,7 +185,7 @@ class Both:
         assert machine.waiting == len(model.waits)
         assert machine.idle == (not model.runs)
         settled = self.in_state(State.HELD, State.ABANDONED, State.REFUSED, State.ENDED)
-        assert sorted(ticket.owner for ticket in self.told) == settled, "each is told once, and no other"
+        assert sorted(self.number(ticket) for ticket in self.told) == settled, "each is told once, and no other"
         self.hold_the_rules()
 
     def hold_the_rules(self) -> None:
@@ -205,6 +209,11 @@ class Both:
         assert not self.in_state(State.WAITING)
 
 
+def any_in(*states: State) -> Callable[[Rule], Rule]:
+    """There is a job in one of these states."""
+    return precondition(lambda self: self.both.in_state(*states))
+
+
 class MachineAgainstAModel(RuleBasedStateMachine):
     @initialize(limit=st.integers(0, 4))
     def start(self, limit: int) -> None:
@@ -212,9 +221,6 @@ class MachineAgainstAModel(RuleBasedStateMachine):
 
     def one_of(self, data: st.DataObject, *states: State) -> int:
         return data.draw(st.sampled_from(self.both.in_state(*states)))
-
-    def any_in(*states: State) -> Any:  # type: ignore[misc]  # a precondition, made in the class that it is for
-        return precondition(lambda self: self.both.in_state(*states))
 
     @rule(job=st.sampled_from(Job), wait=st.sampled_from([0, 1, 5, NEVER]), nowait=st.booleans())
     def begin(self, job: Job, wait: float, nowait: bool) -> None:
@@ -302,7 +308,7 @@ def situation(both: Both, mine: list[int | None], steps: tuple[Step, ...]) -> ob
     left = tuple(sum(1 for owner, _ in steps if owner == one) for one in range(OWNERS))
     states = tuple(None if which is None else both.pairs[which][0].state for which in mine)
     owner_of = {which: owner for owner, which in enumerate(mine)}
-    order = tuple(owner_of[ticket.owner] for ticket in both.machine.waiters())
+    order = tuple(owner_of[both.number(ticket)] for ticket in both.machine.waiters())
     return left, states, order
 
 
