@@ -97,6 +97,8 @@ class Call(Generic[T]):
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.set()
+        if not callbacks and not self.bridge.is_loop_thread():
+            callbacks = [_nothing]  # a pass, after which `Bridge.run` looks at what it runs until
         for callback in callbacks:
             self._post(callback)
         self._canceller = _nothing

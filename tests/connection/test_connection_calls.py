@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from eventbridge import Domain, Job
+from eventbridge import Bridge, Connection, Domain, Job
+from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, JobBusy, JobTimeout, NoSuchDomain
 from eventbridge.events import Kind
 from tests.connection.conftest import Desk
-from tests.helpers.scripted_hypervisor import PATIENCE, uuid
+from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, uuid
 
 
 def domain(desk: Desk, name: str) -> Domain:
@@ -293,3 +294,20 @@ def test_closing_while_it_opens_ends_that_too(scripted: object, at: Callable[...
     assert isinstance(desk.connection.opened.error, ConnectionLost)
     desk.hypervisor.opening.set()
     desk.until(lambda: not desk.hypervisor.sessions)
+
+
+def test_a_loop_that_runs_until_a_call_is_done_is_woken_by_its_end(script: Callable[..., Scripted]) -> None:
+    """`Bridge.run` looks after every pass: there is to be one, though nobody is called."""
+    hypervisor = script("woken")
+    hypervisor.add(1, State.RUNNING)
+    with Bridge("select") as bridge:
+        connection = Connection(hypervisor.uri, bridge)
+        assert bridge.run(until=lambda: connection.opened.done, timeout=PATIENCE)
+        hypervisor.holds_answers = True
+        call = connection.domains()
+        threading.Timer(0.01, hypervisor.release_answers).start()
+        passes = bridge.stats().passes
+        assert bridge.run(until=lambda: call.done, timeout=PATIENCE)
+        assert bridge.stats().passes - passes < 10
+        closed = connection.close()
+        assert bridge.run(until=lambda: closed.done, timeout=PATIENCE)
