@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from .bridge import Bridge
 from .errors import HostUnavailable, HypervisorError, JobAborted
-from .host import AwaitingHost
+from .host import awaiting
 from .jobs import Progress
 from .mailbox import Mailbox
 
@@ -136,9 +136,7 @@ class Call(Generic[T]):
 
     async def _awaited(self) -> T:
         if not self._done:
-            host = self.bridge.host
-            if not isinstance(host, AwaitingHost):
-                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use on_done()")
+            host = awaiting(self.bridge.host, "use on_done()")
             try:
                 await host.wait_for(lambda done: self.on_done(lambda call: done()), None)
             except BaseException:
@@ -206,9 +204,7 @@ class LongCall(Call[T]):
 
     async def _progresses(self) -> AsyncIterator[Progress]:
         """Every one, until it has ended; its error is the call's own to raise."""
-        host = self.bridge.host
-        if not isinstance(host, AwaitingHost):
-            raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use on_progress()")
+        host = awaiting(self.bridge.host, "use on_progress()")
         queue: collections.deque[Progress] = collections.deque()
         wake: list[Step] = []
 

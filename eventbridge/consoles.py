@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from .console import ConsoleStream, open_console
 from .domain import ConsoleInfo, ConsoleKind
-from .errors import HostUnavailable
-from .host import AwaitingHost
+from .host import awaiting
 
 if TYPE_CHECKING:
     from .domains import Domain
@@ -57,9 +56,7 @@ class ConsoleSession:
             if self._ended:
                 raise StopAsyncIteration
             host = self._domain.connection.bridge.host
-            if not isinstance(host, AwaitingHost):
-                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use stream_console()")
-            await host.wait_for(self._wait, None)
+            await awaiting(host, "use stream_console()").wait_for(self._wait, None)
         return self._chunks.popleft()
 
     def _wait(self, done: Callable[[], None]) -> None:

@@ -82,6 +82,13 @@ class AwaitingHost(HostLoop, Protocol):
         """
 
 
+def awaiting(host: HostLoop, instead: str) -> AwaitingHost:
+    """``host``, where its tasks can wait; `HostUnavailable`, with what to do ``instead``, where it has none."""
+    if not hasattr(type(host), "wait_for"):  # isinstance looks at all of the protocol, for 10 us (Python 3.11)
+        raise HostUnavailable(f"the {host.name} host has no tasks to wait in: {instead}")
+    return host  # type: ignore[return-value]  # as was looked
+
+
 class HostFactory(Protocol):
     """A host adapter's class."""
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from .domain import DomainInfo
-from .errors import EventBridgeError, HostUnavailable
+from .errors import EventBridgeError
 from .events import DomainEvent, Kind
-from .host import AwaitingHost, HostLoop
+from .host import HostLoop, awaiting
 from .known import Key, Known, KnownDomain, Told, difference
 
 LIMIT = 10_000
@@ -146,10 +146,7 @@ class EventStream:
                 return event
             if self._ended:
                 raise StopAsyncIteration
-            host = self._feed.host
-            if not isinstance(host, AwaitingHost):
-                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use subscribe() or take()")
-            await host.wait_for(self._wait, None)
+            await awaiting(self._feed.host, "use subscribe() or take()").wait_for(self._wait, None)
 
     async def __aenter__(self) -> EventStream:
         return self
