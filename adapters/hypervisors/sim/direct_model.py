@@ -8,25 +8,23 @@ A full socket needs no wish to write: full means that there is something to read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eventbridge.masks import Events
 
-from .wire import Channel, encode
+from .guests import Happening
+from .wire import Channel
 
 if TYPE_CHECKING:
-    from .simulation import Simulation
-
-PER_SOURCE = 100
-"""Domains behind one fd."""
+    from .session import Session
 
 
 class GuestSource:
-    """Lane ``lane`` of a simulation; a `eventbridge.models.DirectSource`."""
+    """Lane ``lane`` of a connection; a `eventbridge.models.DirectSource`."""
 
-    def __init__(self, simulation: Simulation, lane: int) -> None:
-        self._simulation = simulation
+    def __init__(self, session: Session, lane: int) -> None:
+        self._session = session
+        self._world = session.world
         self._lane = lane
         self._channel = Channel.socketpair()
 
@@ -37,28 +35,27 @@ class GuestSource:
         return int(Events.READABLE)
 
     def deadline(self) -> float | None:
-        with self._simulation.lock:
-            return self._simulation.next_at(self._lane)
+        with self._world.lock:
+            return self._world.next_turn(self._lane) if self._session.is_open else None
 
     def drain(self, events: int) -> None:
-        with self._simulation.lock:
-            if self._simulation.closed:
+        arrived: list[Happening] = []
+        with self._world.lock:
+            if self._channel.closed or not self._session.is_open:
                 return  # decided on before the source was removed (H6)
-            happened = b"".join(encode(happening) for happening in self._simulation.due(self._lane))
-            if happened:
-                self._channel.send(happened)
-            arrived = self._channel.receive() if events else []
+            self._world.advance()
+            if events:
+                arrived = self._channel.receive()
             self._channel.flush()
-        self._simulation.deliver(arrived)
+        self._session.deliver(arrived)
+
+    def send(self, records: bytes) -> None:
+        """Any thread, under the world's lock."""
+        self._channel.send(records)
 
     def detached(self) -> None:
         """Nothing to do: `close` closes the fds, on whichever thread."""
 
     def close(self) -> None:
-        """Any thread, after the simulation was marked closed and the source removed."""
+        """Any thread, under the world's lock, after the source was removed."""
         self._channel.close()
-
-
-def lanes(guests: Sequence[int]) -> list[Sequence[int]]:
-    """The guests of each source."""
-    return [guests[start : start + PER_SOURCE] for start in range(0, len(guests), PER_SOURCE)]

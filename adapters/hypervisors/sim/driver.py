@@ -13,9 +13,9 @@ import eventbridge
 from eventbridge.bridge import Bridge
 from eventbridge.events import Emit
 
-from .direct_model import PER_SOURCE
-from .simulation import Simulation
+from .session import Session
 from .uri import LIMITS, parse, refusal
+from .world import PER_SOURCE, world_of
 
 SPARE = 16
 """fds left for everybody else."""
@@ -55,19 +55,22 @@ def make_room(uri: str, domains: int) -> None:
 class SimDriver:
     """See `driver`."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Simulation:
+    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Session:
         """As `eventbridge.drivers.Driver.subscribe`; any thread, also the loop's, and never for long.
 
         Raises the process's soft limit of open files where the domains need it.
         """
         parameters = parse(uri)
-        make_room(uri, parameters.domains)
-        simulation = Simulation(uri, parameters, bridge, emit)
+        world = world_of(uri, parameters)
+        if world.faults.refuses_a_connection():
+            raise refusal(uri, "the simulated hypervisor refuses the connection, as its controls say")
+        make_room(uri, len(world.cast))
+        session = Session(uri, parameters, world, bridge, emit)
         try:
-            simulation.open()
+            session.open()
         except OSError as error:
             raise refusal(uri, f"its domains' pipes and sockets cannot be made: {error}") from error
-        return simulation
+        return session
 
     def version(self) -> str:
         return f"simulated, part of eventbridge {eventbridge.__version__}"

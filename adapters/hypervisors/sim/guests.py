@@ -1,22 +1,17 @@
-"""What happens to whom: a state machine for each guest, and one story that all of them are in.
+"""Who the guests are, and what may happen to each: a state machine for all of them.
 
-Sans-IO: no fds, no clock, no threads.  The same seed and number of domains tell the same story on every host, on
-every Python: of the random number generator only ``random()`` is used, whose sequence is promised to stay.
-
-The rule of `eventbridge.events` is in the table: a run begins with one ``started`` and ends with exactly one
-``stopped``, whose reason says why; what the guest did before that is an event of its own.
+Sans-IO: no fds, no clock, no threads.  The rule of `eventbridge.events` is in the table: a run begins with one
+``started`` and ends with exactly one ``stopped``, whose reason says why; what the guest did before that is an event
+of its own.
 """
 
 from __future__ import annotations
 
 import enum
-import random
 import uuid
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
+from eventbridge import domain
 from eventbridge.events import Kind
 
 
@@ -31,6 +26,23 @@ class State(enum.Enum):
     ASLEEP = "asleep"
     SHUTTING_DOWN = "shutting down"
     PANICKED = "panicked"
+    SENT = "sent"
+    """It has migrated, and stands still until somebody confirms that."""
+
+
+RUNS = (State.RUNNING, State.PAUSED, State.ASLEEP, State.SHUTTING_DOWN, State.PANICKED, State.SENT)
+
+SHOWN: dict[State, domain.State] = {
+    State.OFF: domain.State.STOPPED,
+    State.SAVED: domain.State.STOPPED,
+    State.RUNNING: domain.State.RUNNING,
+    State.PAUSED: domain.State.PAUSED,
+    State.ASLEEP: domain.State.PM_SUSPENDED,
+    State.SHUTTING_DOWN: domain.State.SHUTDOWN,
+    State.PANICKED: domain.State.CRASHED,
+    State.SENT: domain.State.PAUSED,
+}
+"""What everybody else calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +83,8 @@ TRANSITIONS: dict[State, tuple[Step, ...]] = {
     ),
     State.SHUTTING_DOWN: (Step(1, Kind.STOPPED, "shutdown", State.OFF),),
     State.PANICKED: (Step(1, Kind.STOPPED, "crashed", State.OFF),),
+    State.SENT: (),
 }
-
-_SCALES = {state: list(accumulate(step.weight for step in steps)) for state, steps in TRANSITIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +101,37 @@ class Happening:
 
 
 class Guest:
-    """One simulated domain.  It begins defined and shut off."""
+    """One simulated domain.  It begins defined and shut off.  ``index`` is its own for good; ``memory`` in KiB;
+    ``made``: by a call, so that it is gone for good when it is gone; ``left``: it is.
+    """
 
-    __slots__ = ("id", "state")
+    __slots__ = ("id", "index", "left", "made", "memory", "name", "persistent", "state", "uuid")
 
-    def __init__(self) -> None:
-        self.state = State.OFF
+    def __init__(self, index: int, name: str, uuid: str, memory: int, made: bool = False) -> None:
+        self.index = index
+        self.name = name
+        self.uuid = uuid
+        self.memory = memory
+        self.made = made
+        self.left = False
+        self.persistent = not made
+        self.state = State.ABSENT if made else State.OFF
         self.id = 0  # while it runs: a new one at each start, as a real hypervisor gives them
+
+    @property
+    def runs(self) -> bool:
+        return self.id != 0
+
+    def info(self) -> domain.DomainInfo:
+        """As everybody sees it; not for one that is absent."""
+        return domain.DomainInfo(
+            domain.DomainRef(self.name, self.uuid, self.id or None),
+            SHOWN[self.state],
+            vcpus=1,
+            memory=self.memory if self.id else 0,
+            max_memory=self.memory,
+            persistent=self.persistent,
+        )
 
 
 def name(guest: int) -> str:
@@ -109,55 +144,6 @@ def uuid_of(seed: int, guest: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"sim:///default?seed={seed}#{guest}"))
 
 
-class Story:
-    """Everything that happens, in order, and each *lane*'s part of it.
-
-    A lane is whatever carries a guest's happenings; ``lane_of[guest]`` is its lane's number.  `peek` and `take` look
-    ahead in the one story as far as the lane asked for needs, and keep what is for others.
-    """
-
-    def __init__(self, seed: int, lane_of: Sequence[int], last: int | None = None) -> None:
-        self._random = random.Random(seed).random
-        self._guests = [Guest() for _ in lane_of]
-        self._lane_of = lane_of
-        self._ahead: list[deque[Happening]] = [deque() for _ in range(max(lane_of) + 1)]
-        self._last = last
-        self._told = 0
-        self._ids = 0
-
-    def peek(self, lane: int) -> Happening | None:
-        """The lane's next happening; None when the story has ended."""
-        ahead = self._ahead[lane]
-        while not ahead:
-            happening = self._next()
-            if happening is None:
-                return None
-            self._ahead[self._lane_of[happening.guest]].append(happening)
-        return ahead[0]
-
-    def take(self, lane: int) -> Happening:
-        """What `peek` showed."""
-        return self._ahead[lane].popleft()
-
-    def _next(self) -> Happening | None:
-        if self._told == self._last:
-            return None
-        self._told += 1
-        index = int(self._random() * len(self._guests))
-        guest = self._guests[index]
-        step = self._draw(guest.state)
-        guest.state = step.to
-        if step.kind is Kind.STARTED:
-            self._ids += 1
-            guest.id = self._ids
-        elif step.kind is Kind.STOPPED:
-            guest.id = 0
-        return Happening(self._told, index, step.kind, step.reason, guest.id)
-
-    def _draw(self, state: State) -> Step:
-        scale = _SCALES[state]
-        drawn = self._random() * scale[-1]
-        for reach, step in zip(scale, TRANSITIONS[state], strict=True):
-            if drawn < reach:
-                return step
-        raise AssertionError("random() is below 1")
+def uuid_named(seed: int, name: str) -> str:
+    """Of one that is made by a call which gives it none: the same for the same seed and name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"sim:///default?seed={seed}&name={name}"))

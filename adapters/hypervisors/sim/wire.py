@@ -2,7 +2,7 @@
 
 Both ends are non-blocking and in this process.  A write that does not fit leaves a backlog, which goes out in order
 before anything newer; a read that ends within a record keeps the piece until the rest comes.  Nothing is lost and
-nothing is sent twice.  The loop's thread, under the simulation's lock.
+nothing is sent twice.  Any thread, under the world's lock.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ import struct
 
 from eventbridge.events import Kind
 
+from .asked import ASKED, MIGRATED_IN, SENT, TAKEN_BACK
 from .guests import TRANSITIONS, Happening
 
+_STEPS = [
+    *(MIGRATED_IN, SENT, TAKEN_BACK),
+    *(step for steps in TRANSITIONS.values() for step in steps),
+    *(step for steps in ASKED.values() for step in steps.values()),
+]
 KINDS = list(Kind)
-REASONS = [None, *sorted({step.reason for steps in TRANSITIONS.values() for step in steps if step.reason})]
+REASONS = [None, *sorted({step.reason for step in _STEPS if step.reason})]
 RECORD = struct.Struct("!QIIHH")
 """Happening.number, .guest, .id, and the indexes of .kind in KINDS and of .reason in REASONS."""
 CHUNK = 64 * 1024
@@ -102,7 +108,12 @@ class Channel:
         self._piece = data[whole:]
         return decode(data[:whole])
 
+    @property
+    def closed(self) -> bool:
+        return self.reader < 0
+
     def close(self) -> None:
-        """Once."""
-        os.close(self.reader)
-        os.close(self.writer)
+        """Idempotent; nothing else may be called afterwards."""
+        for fd in {self.reader, self.writer} - {-1}:
+            os.close(fd)
+        self.reader = self.writer = -1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
 from sim_watch import Watched, open_fds
 
 from eventbridge import Bridge
+from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.events import DomainEvent
+
+numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +39,11 @@ def watch(libuv_is_up: None) -> Iterator[Callable[..., Watched]]:
     while opened:
         opened.pop().close()
     assert open_fds() == before
+
+
+@pytest.fixture
+def world() -> Iterator[str]:
+    """The name of a world of the test's own, forgotten at its end."""
+    name = f"test-{next(numbers)}"
+    yield name
+    control.forget(name)

@@ -22,6 +22,8 @@ Watch = Callable[..., Watched]
 def test_what_is_not_said_has_a_default() -> None:
     """Ten domains, seed 1, a rate for eyes, no end."""
     assert parse("sim:///default") == Parameters(domains=10, seed=1, rate=20, events=None)
+    assert parse("sim:///default") == Parameters(10, 1, 20, None, latency=0, memory=65_536, world=None)
+    assert parse("sim:///default?latency=5&memory=8&world=a.B-c_1") == Parameters(10, 1, 20, None, 5, 8, "a.B-c_1")
     assert parse("sim:///default?seed=5&domains=7&events=0&rate=9") == Parameters(7, 5, 9, 0)
 
 
@@ -38,6 +40,13 @@ def test_what_is_not_said_has_a_default() -> None:
         ("sim:///default?seed=" + "9" * 6000, "seed must be from 0 to"),
         ("sim:///default?seed=1&seed=2", "seed is given twice"),
         ("sim:///default?rate=0", "rate must be from 1 to 100000; found 0"),
+        ("sim:///default?latency=60001", "latency must be from 0 to 60000; found 60001"),
+        ("sim:///default?latency=1ms", "latency must be a whole number from 0 to 60000; found '1ms'"),
+        ("sim:///default?memory=0", "memory must be from 1 to 1099511627776; found 0"),
+        ("sim:///default?world=", "world must be 1 to 64 letters, digits, '_', '.' or '-'; found ''"),
+        ("sim:///default?world=a%20b", "world must be 1 to 64 letters"),
+        ("sim:///default?world=" + "a" * 65, "world must be 1 to 64 letters"),
+        ("sim:///default?world=a&world=b", "world is given twice"),
         ("sim:///default?guests=3", "no parameter is called 'guests'; there are: domains, seed, rate, events"),
         ("sim:///", "the simulated hypervisor's URI is sim:///default"),
         ("sim:///other", "the simulated hypervisor's URI is sim:///default"),

@@ -9,7 +9,9 @@ import pytest
 from sim_watch import Watched, story_of
 
 from eventbridge.adapters.hypervisors.sim import guests
-from eventbridge.adapters.hypervisors.sim.guests import Happening, Story
+from eventbridge.adapters.hypervisors.sim.cast import Cast
+from eventbridge.adapters.hypervisors.sim.guests import Happening
+from eventbridge.adapters.hypervisors.sim.story import Story
 from eventbridge.events import DomainEvent, Kind
 
 HOSTS = ("asyncio", "libuv", "select")
@@ -17,13 +19,18 @@ Watch = Callable[..., Watched]
 
 
 def told(seed: int, domains: int, count: int, lanes: int = 1) -> list[Happening]:
-    """The first ``count`` happenings, each taken by its own lane."""
-    story = Story(seed, [guest % lanes for guest in range(domains)], count)
-    happenings = []
-    for lane in range(lanes):
-        while story.peek(lane):
-            happenings.append(story.take(lane))
-    return sorted(happenings, key=lambda happening: happening.number)
+    """The first ``count`` happenings; each lane has looked ahead, the last one first."""
+    cast = Cast(seed, domains, 1)
+    story = Story(seed, cast, lambda guest: guest % lanes, count)
+    happenings: list[Happening] = []
+    for _ in range(count):
+        for lane in reversed(range(lanes)):
+            story.peek(lane)
+        happening = story.take(count)
+        assert happening
+        happenings.append(happening)
+    assert not any(story.peek(lane) for lane in range(lanes))
+    return happenings
 
 
 def test_one_seed_tells_one_story_on_every_host(watch: Watch) -> None:

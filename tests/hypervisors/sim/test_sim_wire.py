@@ -12,7 +12,8 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim import wire
-from eventbridge.adapters.hypervisors.sim.guests import Story
+from eventbridge.adapters.hypervisors.sim.cast import Cast
+from eventbridge.adapters.hypervisors.sim.story import Story
 from eventbridge.adapters.hypervisors.sim.wire import RECORD, Channel, decode, encode
 from eventbridge.events import DomainEvent
 
@@ -27,8 +28,8 @@ def channel(request: pytest.FixtureRequest) -> Iterator[Channel]:
 
 
 def happenings(count: int) -> list:
-    story = Story(1, [0] * 5, count)
-    return [story.take(0) for _ in range(count) if story.peek(0)]
+    story = Story(1, Cast(1, 5, 1), lambda guest: 0, count)
+    return [story.take(count) for _ in range(count)]
 
 
 def test_a_record_says_all_of_a_happening() -> None:
