@@ -81,20 +81,26 @@ class AttachedSource:
         self._attached = True
         self._timeout: int | None = None
         self._left = 1  # frees until the source is told
+        self._asked = self._taken = 0  # looks at its wishes: the last that was begun, and that is in force
         self._events = source.events()
         fd = source.fileno()
         with lock:
             self._handle = bridge.add_handle(fd, self._events, self._ready, None, self._freed)
-        self._set_deadline()
+        self.refresh()
 
     def refresh(self) -> None:
-        """Ask the source again what it wants."""
-        events = self._source.events()
+        """Ask the source again what it wants.  Where two threads do at once, who asked first must not have the last
+        word: what it was told may be old by then.
+        """
         with self._lock:
-            if self._attached and events != self._events:
-                self._bridge.update_handle(self._handle, events & ALL)
-                self._events = events
-        self._set_deadline()
+            self._asked += 1
+            asked = self._asked
+        events, ms = self._source.events(), _milliseconds_until(self._source.deadline())
+        with self._lock:
+            # Detached meanwhile, by its own drain perhaps: nothing may be registered for it any more.
+            if self._attached and asked > self._taken:
+                self._taken = asked
+                self._wish(events, ms)
 
     def detach(self) -> None:
         with self._lock:
@@ -103,18 +109,15 @@ class AttachedSource:
             if self._timeout is not None:
                 self._bridge.remove_timeout(self._timeout)
 
-    def _set_deadline(self) -> None:
-        deadline = self._source.deadline()
-        # Rounded up: a source is never drained early (T3).
-        ms = -1 if deadline is None else max(0, -int((monotonic() - deadline) * 1000 // 1))
-        with self._lock:
-            if not self._attached:
-                return  # detached meanwhile, by its own drain perhaps: nothing may be registered for it any more
-            if self._timeout is not None:
-                self._bridge.update_timeout(self._timeout, ms)
-            elif ms >= 0:
-                self._timeout = self._bridge.add_timeout(ms, self._overdue, None, self._freed)
-                self._left += 1
+    def _wish(self, events: int, ms: int) -> None:
+        if events != self._events:
+            self._bridge.update_handle(self._handle, events & ALL)
+            self._events = events
+        if self._timeout is not None:
+            self._bridge.update_timeout(self._timeout, ms)
+        elif ms >= 0:
+            self._timeout = self._bridge.add_timeout(ms, self._overdue, None, self._freed)
+            self._left += 1
 
     def _ready(self, id: int, fd: int, events: int, opaque: Any) -> None:
         self._drain(events)
@@ -133,3 +136,8 @@ class AttachedSource:
         self._left -= 1
         if not self._left:
             self._source.detached()
+
+
+def _milliseconds_until(deadline: float | None) -> int:
+    """As a timeout, rounded up: a source is never drained early (T3)."""
+    return -1 if deadline is None else max(0, -int((monotonic() - deadline) * 1000 // 1))

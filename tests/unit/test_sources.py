@@ -138,3 +138,23 @@ def test_the_same_source_twice_is_refused(bridge: Bridge) -> None:
     with pytest.raises(ValueError, match="already"):
         bridge.add_source(source)
     assert bridge.stats().handles == 1
+
+
+def test_a_wish_that_was_asked_for_earlier_does_not_undo_a_later_one(bridge: Bridge, host: ManualHost) -> None:
+    """D6: the loop asks after a drain, while another thread changes what is wished and says so."""
+    source = Pipe()
+    bridge.add_source(source)
+    asked: list[int] = []
+
+    def deadline() -> float | None:
+        asked.append(1)
+        if len(asked) == 1:  # the loop's own look: before it is done, the wish changes, and is told of
+            bridge.update_source(source)
+            return None
+        return time.monotonic()
+
+    source.deadline = deadline  # type: ignore[method-assign]  # a stand-in for a thread at the worst moment
+    os.write(source.writer, b"x")
+    host.turn()
+    assert host.turn_until(lambda: 0 in source.happened, 10), "the deadline that was told of is lost"
+    bridge.remove_source(source)
