@@ -118,7 +118,7 @@ class Connection:
     def events(self, *, limit: int = LIMIT, on_full: OnFull = "resync") -> EventStream:
         """What happens from now on, for one reader; see `EventStream`.  The loop's thread."""
         stream = EventStream(self, limit, on_full)
-        if self._link.state in (LinkState.CLOSED, LinkState.FAILED):
+        if self._link.state in (LinkState.CLOSED, LinkState.FAILED) or self.bridge.closed:
             stream.end()
         else:
             self._streams += (stream,)
@@ -258,7 +258,14 @@ class Connection:
             resync.touched(event)
             if resync.is_echo(event):
                 return
+        if event.kind in (Kind.JOB_STARTED, Kind.JOB_ENDED) and self._is_ours(event):
+            return  # told already, or soon, with its operation and how it ended
         self._tell(event.kind, event.domain, event.reason, event.raw, event.synthetic, event.at)
+
+    def _is_ours(self, event: DomainEvent) -> bool:
+        """Is a long job of our own under way on that domain?"""
+        running = None if event.domain is None else self.jobs.running(self.known.key(event.domain))
+        return running is not None and running.async_ is not None
 
     def link_lost(self, session: Session | None, reason: str | None, words: str) -> None:
         if self._resync is not None:
@@ -271,6 +278,9 @@ class Connection:
 
     def link_failed(self, error: Exception) -> None:
         self._fail_opening(error)
+        self.after_passes(self._end_streams)  # what is on its way to be told goes first
+
+    def _end_streams(self) -> None:
         for stream in self._streams:
             stream.end()
 

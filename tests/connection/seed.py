@@ -1,0 +1,68 @@
+"""The sentence that this project began with, as something to hold any hypervisor to.
+
+While domain A migrates, or saves: `info` on A answers, `info` on B answers, C starts, D is destroyed; A's job is to be
+seen; a second one of A is refused naming the first; aborted, A runs on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from eventbridge import Domain, Job, JobBusy, LongCall
+from eventbridge.domain import State
+
+RUNS = (State.RUNNING, State.BLOCKED)
+
+
+@dataclass
+class Four:
+    """Domains: ``a`` and ``b`` run, ``c`` is to be started, ``d`` to be destroyed.  They may be on one connection or on
+    one each.
+    """
+
+    a: Domain
+    b: Domain
+    c: Domain
+    d: Domain
+
+
+async def until_under_way(job: LongCall[object]) -> None:
+    """Until something of it has gone over."""
+    async for progress in job:
+        if progress.processed:
+            return
+    await job
+    raise AssertionError(f"{job} was done before it could be seen: give it more to do, or less to do it with")
+
+
+async def hold_to_it(four: Four, job: LongCall[object], again: LongCall[object], kind: Job) -> None:
+    """``job`` is on its way and would be for long; ``again`` is the same asked once more.  It is aborted in the end."""
+    await until_under_way(job)
+    held = four.a.job
+    assert held is not None and (held.job, held.holder) == (kind, job.what)
+
+    looks = await asyncio.gather(four.a.info(timeout=10), four.b.info(timeout=10), four.c.start(timeout=20))
+    assert looks[0].domain.name == four.a.name and looks[1].state in (*RUNS, State.PAUSED)
+    await four.d.destroy(timeout=20)
+    assert not job.done, "it ended by itself: nothing was shown"
+
+    with pytest.raises(JobBusy) as refused:
+        await again
+    assert (refused.value.holder, refused.value.job) == (job.what, kind)
+    assert job.what in str(refused.value)
+
+    assert await job.abort() is True
+    assert four.a.job is None
+    assert (await four.a.info()).state in RUNS
+    assert (await four.b.info()).state in (*RUNS, State.PAUSED)
+
+
+@asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[None]:
+    async with asyncio.timeout(seconds):
+        yield
