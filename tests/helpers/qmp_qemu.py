@@ -49,7 +49,8 @@ class SideDoor:
         try:
             self._socket.connect(str(path))
             self._lines = self._socket.makefile("rb")
-            assert b"QMP" in self._lines.readline()
+            if b"QMP" not in self._lines.readline():
+                raise ConnectionResetError(f"{path}: no greeting")  # it is not ready to be spoken to yet
             self.ask("qmp_capabilities")
         except BaseException:
             self._socket.close()
