@@ -17,7 +17,7 @@ from typing import Any
 
 from . import host as hosts
 from .dispatcher import Dispatcher
-from .errors import HostUnavailable, UnknownHandle
+from .errors import BridgeForked, HostUnavailable, UnknownHandle
 from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
 from .host import AwaitingHost, HostLoop, RunnableHost
 from .masks import effective
@@ -266,6 +266,15 @@ class Bridge:
     def closed(self) -> bool:
         return self._registry.refusal is not None
 
+    @property
+    def forked(self) -> bool:
+        """Is it the parent's, of which this process is a forked child (D7)?"""
+        return self._registry.refusal is BridgeForked
+
+    def check(self) -> None:
+        """Raises `BridgeClosed` or `BridgeForked` where nothing can be registered any more."""
+        self._registry.check()
+
     def is_loop_thread(self) -> bool:
         """Is this the thread that runs the host loop (or does nobody run it now)?"""
         return self._host.is_loop_thread()
@@ -279,7 +288,8 @@ class Bridge:
         asking = threading.Thread(target=lambda: others.append(self._host.is_loop_thread()))
         asking.start()
         asking.join()
-        return not others[0]
+        # Asked last: it may have begun to run on another thread between the two looks.
+        return not others[0] and self._host.is_loop_thread()
 
     def is_empty(self) -> bool:
         """Is nothing registered, and every ``free`` called?"""
@@ -296,7 +306,7 @@ class Bridge:
             callbacks=dispatcher.callbacks,
             errors=dispatcher.errors,
             slowest=dispatcher.slowest,
-            slowest_callback="" if dispatcher.slowest_callback is None else repr(dispatcher.slowest_callback),
+            slowest_callback=dispatcher.slowest_callback,
             lag=dispatcher.lag / 1e9,
         )
 

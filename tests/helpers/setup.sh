@@ -35,6 +35,7 @@ if [ "$what" != demo ]; then
     need qemu-system-x86 'command -v qemu-system-x86_64'
     need libc6-dev 'test -e /usr/include/stdio.h'
     need binutils 'command -v ld'
+    need valgrind 'command -v valgrind'
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     install="apt-get install -y --no-install-recommends ${missing[*]}"

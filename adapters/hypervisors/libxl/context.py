@@ -139,11 +139,14 @@ class Context:
 
     # -- operations
 
-    def start(self, operation: str, domid: int | None, call: Call) -> Operation:
+    def start(
+        self, operation: str, domid: int | None, call: Call, ready: Callable[[], bool] = lambda: True
+    ) -> Operation:
         """Begin whatever takes a how: ``call(how)`` calls libxl with ``how``, a pointer, and returns what it returns.
-        All that it gives to libxl besides must live until the operation is done.  Any thread.
+        All that it gives to libxl besides must live until the operation is done.  `close` aborts it where it is
+        ``ready()`` for that; otherwise whoever began it does, in time.  Any thread.
         """
-        return self._operations.start(operation, domid, call)
+        return self._operations.start(operation, domid, call, ready)
 
     def destroy(self, domid: int) -> Operation:
         return self._begin("libxl_domain_destroy", domid)
@@ -192,7 +195,8 @@ class Context:
     def _must_not_block(self, what: str) -> None:
         """A call that blocks needs the loop, if only for its lock; on the loop's own thread it would stop
         everything."""
-        if self._bridge.is_running_here():
+        # Asked twice: the loop may have begun to run, elsewhere, while it was asked.
+        if self._bridge.is_running_here() and self._bridge.is_loop_thread():
             raise HypervisorError(
                 f"{self.uri}: cannot {what} on the loop's thread, which would stand still until libxl is done: "
                 "begin an operation, or call it on a thread of its own",
@@ -204,8 +208,21 @@ class Context:
     def fd_occurred(self, for_libxl: int | None, fd: int, events: int, revents: int) -> None:
         self._occurred(self._ctx.library.libxl_osevent_occurred_fd, for_libxl, fd, events, revents)
 
-    def timeout_occurred(self, for_libxl: int | None) -> None:
-        self._occurred(self._ctx.library.libxl_osevent_occurred_timeout, for_libxl)
+    def timeout_occurred(self, for_libxl: int | None, when: types.TimeVal) -> None:
+        self._occurred(self._expire, for_libxl, when)
+
+    def _expire(self, pointer: ctypes.c_void_p, for_libxl: int | None, when: types.TimeVal) -> None:
+        """libxl has a bug here, in 4.17 and in 2026 still: what has really expired, when it is told of that by
+        ``libxl_osevent_occurred_timeout``, stays among what an abort is to cut short.  If the operation goes on and is
+        aborted later, by `close` perhaps, an assertion fails: SIGABRT.  Its own loop takes it out.  So ``afterpoll``,
+        without fds, is asked first to see to what is due (libxl_event.h: the two ways may be mixed), and what is told
+        then is stale, as after any modify{0,0}.  Without abort, before 4.6, there is no such bug; and before 4.2.2
+        nothing stale may be told.
+        """
+        library = self._ctx.library
+        if getattr(library, "libxl_ao_abort", None) is not None and when.seconds:
+            library.libxl_osevent_afterpoll(pointer, 0, None, when)
+        library.libxl_osevent_occurred_timeout(pointer, for_libxl)
 
     def _occurred(self, function: Any, *arguments: Any) -> None:
         lifetime = self._ctx.lifetime
@@ -296,12 +313,13 @@ class Context:
         self._ctx.free()
         self._freed.set()
         _living.discard(self)
-        with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
-            self._bridge.remove_timeout(self._alarm)
         if self._own_mailbox:
             # After what is still to be told, in its order.
             if not self._operations.untold or not self._mailbox.put(self._mailbox.close):
                 self._mailbox.close()
+        # Last: its free wakes the loop, where somebody may run it until the bridge is empty.
+        with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
+            self._bridge.remove_timeout(self._alarm)
 
     def _bridge_has_gone(self, opaque: object) -> None:
         """The bridge is closed, or the ctx is freed: the alarm's free."""

@@ -91,8 +91,9 @@ class Generators:
         self._enabled: dict[int, Generator] = {}
 
     def of_death(self, domid: int) -> Generator:
-        """DOMAIN_SHUTDOWN, where its guest stops before that, and DOMAIN_DEATH, each once.  A domain that does not
-        exist dies at once.  Blocks."""
+        """DOMAIN_SHUTDOWN, where its guest stops before that, and DOMAIN_DEATH, each once.  Of a domain that does not
+        exist the death is told with the next that any domain's end brings; at once where this is the ctx's only
+        generator of a death (libxl looks when its watch fires, which a new watch does: 4.17).  Blocks."""
         return self._enable(Generator(next(self._keys), domid, None))
 
     def of_eject(self, domid: int, vdev: str) -> Generator:

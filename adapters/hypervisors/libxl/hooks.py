@@ -51,6 +51,7 @@ class _Fd:
 class _Timeout:
     key: int
     address: int  # of libxl's own note of the key
+    when: types.TimeVal  # as libxl has it
     deadline: int  # ns of time.monotonic
     for_libxl: int | None
     timeout: int = 0
@@ -61,7 +62,8 @@ class Occurred(Protocol):
 
     def fd_occurred(self, for_libxl: int | None, fd: int, events: int, revents: int) -> None: ...
 
-    def timeout_occurred(self, for_libxl: int | None) -> None: ...
+    def timeout_occurred(self, for_libxl: int | None, when: types.TimeVal) -> None:
+        """``when`` is as libxl has it: what is due by then is due."""
 
     def interrupted(self, error: BaseException) -> None:
         """A KeyboardInterrupt or SystemExit has met a hook: it is to be raised elsewhere."""
@@ -138,7 +140,7 @@ class Hooks:
     @hook_side
     def timeout_register(self, user: int | None, out: Any, when: types.TimeVal, for_libxl: int | None) -> int:
         address = ctypes.cast(out, ctypes.c_void_p).value or 0
-        record = _Timeout(next(self._keys), address, _deadline(when), for_libxl)
+        record = _Timeout(next(self._keys), address, when, _deadline(when), for_libxl)
         self._timeouts[record.key] = record  # before it can fall due, on the loop's thread
         try:
             record.timeout = self._bridge.add_timeout(_milliseconds(record.deadline), self._overdue, record)
@@ -154,7 +156,7 @@ class Hooks:
     def timeout_modify(self, user: int | None, update: Any, when: types.TimeVal) -> int:
         record = self._timeouts.get(update[0])
         if record is not None:  # or it has fired, or is just firing (rule 5)
-            record.deadline = _deadline(when)
+            record.when, record.deadline = when, _deadline(when)
             with contextlib.suppress(UnknownHandle):
                 self._bridge.update_timeout(record.timeout, _milliseconds(record.deadline))
         return 0
@@ -184,7 +186,7 @@ class Hooks:
             return
         with contextlib.suppress(*_GONE):
             self._bridge.remove_timeout(id)
-        self._context.timeout_occurred(record.for_libxl)
+        self._context.timeout_occurred(record.for_libxl, record.when)
 
     # -- all of them
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 Call = Callable[[Any], int]
 """``call(how)`` begins an operation, ``how`` being a pointer to a libxl_asyncop_how; it returns what libxl does."""
 OnDone = Callable[["Operation"], object]
+Ready = Callable[[], bool]
+"""Can it be aborted by now?  Where libxl would not survive that (see `..libxl.streams`)."""
 
 
 class Operation:
@@ -41,9 +43,10 @@ class Operation:
     the loop's; each of them says how it ended.  An awaiting task that is cancelled leaves the operation to itself.
     """
 
-    def __init__(self, owner: _Owner, key: int, name: str, domid: int | None) -> None:
+    def __init__(self, owner: _Owner, key: int, name: str, domid: int | None, ready: Ready) -> None:
         self.name = name
         self.domid = domid
+        self.ready = ready
         self.code: int | None = None
         """What libxl ended it with; None before, and where it was given up."""
         self.error: HypervisorError | None = None
@@ -147,10 +150,10 @@ class Operations:
         self._under_way: dict[int, Operation] = {}
         self._untold: set[Operation] = set()
 
-    def start(self, name: str, domid: int | None, call: Call) -> Operation:
+    def start(self, name: str, domid: int | None, call: Call, ready: Ready = lambda: True) -> Operation:
         """Begin one.  Where libxl refuses to, it has failed, and the operation says so."""
         with self._ctx.inside(name, domid):
-            operation, key = self._register(name, domid)
+            operation, key = self._register(name, domid, ready)
             try:
                 code = call(ctypes.byref(self._how(key)))
             except BaseException:
@@ -193,9 +196,11 @@ class Operations:
         return True
 
     def abort_all(self) -> None:
+        """But those that are not ready: whoever began them does that in time."""
         for key, operation in list(self._under_way.items()):
             try:
-                self.abort(operation, key)
+                if operation.ready():
+                    self.abort(operation, key)
             except HypervisorError as error:
                 log.info("%s", error)
 
@@ -251,9 +256,9 @@ class Operations:
         finally:
             self._forget(key)
 
-    def _register(self, name: str, domid: int | None) -> tuple[Operation, int]:
+    def _register(self, name: str, domid: int | None, ready: Ready = lambda: True) -> tuple[Operation, int]:
         key = next(self._keys)
-        operation = self._under_way[key] = Operation(self, key, name, domid)
+        operation = self._under_way[key] = Operation(self, key, name, domid, ready)
         self._ctx.lifetime.begin()
         return operation, key
 

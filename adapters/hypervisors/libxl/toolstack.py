@@ -7,9 +7,10 @@ counts as gone, as libxl itself has it: its death has been told.  The worker's t
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from eventbridge.bridge import Bridge
+from eventbridge.domain import DomainRef
 from eventbridge.errors import HypervisorError
 
 from ..xen.lookout import Facts, Seen
@@ -37,34 +38,44 @@ class LibxlToolstack:
             EventKind.DOMAIN_DEATH: lambda event: facts.gone(event.domid),
             EventKind.DISK_EJECT: lambda event: facts.ejected(event.domid, event.vdev or ""),
         }
-        self._context = Context(bridge, uri, tell=self._told, mailbox=facts.mailbox)
+        self.context = Context(bridge, uri, tell=self._told, mailbox=facts.mailbox)
+        """For any thread."""
 
     def list(self) -> list[Seen]:
         """Without their names, which cost a round trip each."""
         return [
             Seen(domains.ref(facts), domains.reason(facts))
-            for facts in self._context.domains.all()
+            for facts in self.context.domains.all()
             if facts.get("domid", 0) and not domains.is_dying(facts)
         ]
 
     def look(self, domid: int) -> Seen | None:
-        facts = self._context.domains.one(domid)
+        facts = self.context.domains.one(domid)
         if facts is None or domains.is_dying(facts):
             return None
-        return Seen(domains.ref(facts, self._context.domains.name(domid)), domains.reason(facts))
+        return Seen(domains.ref(facts, self.context.domains.name(domid)), domains.reason(facts))
+
+    def ref(self, domid: int) -> DomainRef | None:
+        """One domain, domain 0 too; None where it is gone.  Any thread that may block."""
+        seen = self.look(domid)
+        return None if seen is None else seen.ref
+
+    def refs(self) -> Sequence[DomainRef]:
+        """All of them, without their names."""
+        return [domains.ref(facts) for facts in self.context.domains.all() if not domains.is_dying(facts)]
 
     def follow(self, domid: int) -> None:
-        generators = self._context.generators
+        generators = self.context.generators
         followed = self._followed.setdefault(domid, [])
         followed.append(generators.of_death(domid))
         followed.extend(generators.of_eject(domid, vdev) for vdev in removable(self._facts.store, domid))
 
     def forget(self, domid: int) -> None:
         for generator in self._followed.pop(domid, ()):
-            self._context.generators.disable(generator)
+            self.context.generators.disable(generator)
 
     def close(self) -> None:
-        self._context.close()
+        self.context.close()
 
     def _told(self, event: Event) -> None:
         tell = self._tell.get(event.kind)

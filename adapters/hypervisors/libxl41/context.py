@@ -105,8 +105,12 @@ class Context:
             raise HypervisorError(
                 f"{self.uri}: there is no domain {domid}", code=NO_SUCH_DOMAIN, operation="info", domain=str(domid)
             )
+        return self.told(found)
+
+    def told(self, found: DomInfo) -> DomainInfo:
+        """With its name.  Blocks."""
         return DomainInfo(
-            ref(found, self.name(domid)),
+            ref(found, self.name(found.domid)),
             state(found),
             vcpus=found.vcpu_online,
             memory=found.current_memkb,
@@ -119,7 +123,8 @@ class Context:
         also on the running loop's own thread, which would stand still.
         """
         function, arguments = _REQUESTS[what]
-        if bridge.is_running_here():
+        # Asked twice: the loop may have begun to run, elsewhere, while it was asked.
+        if bridge.is_running_here() and bridge.is_loop_thread():
             raise HypervisorError(
                 f"{self.uri}: cannot {what} domain {domid} on the loop's thread, which would stand still until libxl "
                 "is done: call it on a thread of its own",

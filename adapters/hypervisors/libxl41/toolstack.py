@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from collections.abc import Sequence
 
 from eventbridge.bridge import Bridge
+from eventbridge.domain import DomainRef
 from eventbridge.errors import BridgeClosed, BridgeForked, HypervisorError, UnknownHandle
 
 from ..xen.lookout import Facts, Seen
@@ -29,26 +31,35 @@ class Libxl41Toolstack:
     def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
         self._bridge = bridge
         self._facts = facts
-        self._context = Context(uri, self._teardown)
+        self.context = Context(uri, self._teardown)
         self._source: EventSource | None = None
         try:
-            self._ejects = Ejects(self._context)
-            self._source = EventSource(self._context, facts, self._tray_moved)
+            self._ejects = Ejects(self.context)
+            self._source = EventSource(self.context, facts, self._tray_moved)
             self._source.wait()
             bridge.add_source(self._source)
         except BaseException:
-            self._context.close()
+            self.context.close()
             raise
 
     def list(self) -> list[Seen]:
         """Without their names, which cost a round trip each."""
-        return [Seen(ref(info), reason(info)) for info in self._context.list() if info.domid and not info.dying]
+        return [Seen(ref(info, None), reason(info)) for info in self.context.list() if info.domid and not info.dying]
 
     def look(self, domid: int) -> Seen | None:
-        info = self._context.one(domid)
+        info = self.context.one(domid)
         if info is None or info.dying:
             return None
-        return Seen(ref(info, self._context.name(domid)), reason(info))
+        return Seen(ref(info, self.context.name(domid)), reason(info))
+
+    def ref(self, domid: int) -> DomainRef | None:
+        """One domain, domain 0 too; None where it is gone.  Any thread that may block."""
+        seen = self.look(domid)
+        return None if seen is None else seen.ref
+
+    def refs(self) -> Sequence[DomainRef]:
+        """All of them, without their names."""
+        return [ref(info, None) for info in self.context.list() if not info.dying]
 
     def follow(self, domid: int) -> None:
         assert self._source is not None
@@ -58,7 +69,7 @@ class Libxl41Toolstack:
     def forget(self, domid: int) -> None:
         assert self._source is not None
         self._source.followed.pop(domid, None)
-        with self._context.inside:
+        with self.context.inside:
             self._ejects.stop(domid)
 
     def close(self) -> None:
@@ -66,7 +77,7 @@ class Libxl41Toolstack:
         if self._source is not None:
             with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
                 self._bridge.remove_source(self._source)
-        closing = threading.Thread(target=self._context.close, name=f"close {self._context.uri}", daemon=True)
+        closing = threading.Thread(target=self.context.close, name=f"close {self.context.uri}", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
+from eventbridge.requests import Request
 
 from ..xenstore.store import Store
 
@@ -55,6 +56,19 @@ def console_info(
         tty=tty,
         connection=_connection(back("connection"), tty),
     )
+
+
+def wanted(request: Request) -> tuple[ConsoleKind, int]:
+    """Which console a request of "console_info" is about; `HypervisorError` where it names none that can be."""
+    kind, number = request.arguments.get("kind"), request.arguments.get("number")
+    try:
+        return ConsoleKind.PV if kind is None else ConsoleKind(kind), int(number or 0)
+    except (TypeError, ValueError):
+        raise HypervisorError(
+            f"console_info: {kind!r} {number!r} names no console: a kind is one of {', '.join(ConsoleKind)}, and a "
+            "number counts from 0",
+            operation="console_info",
+        ) from None
 
 
 def consoles(store: Store, domid: int) -> list[ConsoleInfo]:

@@ -10,13 +10,13 @@ Sans-IO: no library, no clock, no thread.  It belongs to one thread at a time, i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from eventbridge.domain import DomainRef
 from eventbridge.events import Kind
 
-from .reasons import DESTROYED, Meaning, meaning
+from .reasons import DESTROYED, MIGRATED, Meaning, meaning
 
 
 class Tell(Protocol):
@@ -31,6 +31,7 @@ class Tell(Protocol):
 class _Life:
     ref: DomainRef
     stopped: Meaning | None = None  # its guest has: what was told of that
+    end: str | None = None  # where that says nothing of why
 
 
 class Lives:
@@ -39,9 +40,10 @@ class Lives:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._lives: dict[int, _Life] = {}
+        self._coming: dict[int, DomainRef] = {}  # of the UUID of one that lives: told when that has ended
 
     def __contains__(self, domid: int) -> bool:
-        return domid in self._lives
+        return domid in self._lives or domid in self._coming
 
     def domids(self) -> list[int]:
         return list(self._lives)
@@ -49,7 +51,7 @@ class Lives:
     def ref(self, domid: int) -> DomainRef:
         """What is known of a domain; a `DomainRef` of its domid alone, where it is not."""
         life = self._lives.get(domid)
-        return DomainRef(None, None, domid) if life is None else life.ref
+        return self._coming.get(domid, DomainRef(None, None, domid)) if life is None else life.ref
 
     def suspended(self) -> list[int]:
         """Those whose guest has stopped to be saved: they alone may go on without another word of Xen's."""
@@ -62,13 +64,18 @@ class Lives:
         self._lives[_domid(ref)] = _Life(ref, None if reason is None else meaning(reason))
 
     def appeared(self, ref: DomainRef) -> None:
-        """It lives.  A domid that another domain had until now: that one has ended, unseen."""
+        """It lives.  A domid that another domain had until now: that one has ended, unseen.  While a guest moves within
+        its host there are two of its UUID, which are told one after the other, as of two hosts.
+        """
         domid = _domid(ref)
         known = self._lives.get(domid)
         if known is not None and (known.ref.uuid is None or ref.uuid is None or known.ref.uuid == ref.uuid):
             return
         if known is not None:
             self.gone(domid)
+        if ref.uuid is not None and any(life.ref.uuid == ref.uuid for life in self._lives.values()):
+            self._coming[domid] = ref
+            return
         self._lives[domid] = _Life(ref)
         self._tell(Kind.STARTED, ref, None, {"event": "@introduceDomain", "domid": domid})
 
@@ -91,13 +98,39 @@ class Lives:
             life.stopped = None
             self._tell(Kind.RESUMED, life.ref, None, {"event": "resumed", "domid": domid})
 
+    def paused(self, domid: int) -> None:
+        """It was paused, by whoever asked us to: of others' doing Xen announces nothing."""
+        self._tell(Kind.SUSPENDED, self.ref(domid), "paused", {"event": "paused", "domid": domid})
+
+    def unpaused(self, domid: int) -> None:
+        self._tell(Kind.RESUMED, self.ref(domid), None, {"event": "unpaused", "domid": domid})
+
+    def leaving(self, domid: int, does: bool = True) -> None:
+        """Its guest goes on as another domain: what ends now has migrated.  Or it does not, after all."""
+        life = self._lives.get(domid)
+        if life is not None:
+            life.end = MIGRATED if does else None
+
+    def renamed(self, domid: int, name: str) -> None:
+        """It is called so from now on, in what is told of it: of that itself nothing is."""
+        life = self._lives.get(domid)
+        if life is not None:
+            life.ref = replace(life.ref, name=name)
+        elif domid in self._coming:
+            self._coming[domid] = replace(self._coming[domid], name=name)
+
     def gone(self, domid: int) -> None:
         """It has ended."""
+        self._coming.pop(domid, None)
         life = self._lives.pop(domid, None)
         if life is None:
             return
-        end = DESTROYED if life.stopped is None else life.stopped.end
+        end = life.end or (DESTROYED if life.stopped is None else life.stopped.end)
         self._tell(Kind.STOPPED, life.ref, end, {"event": "DOMAIN_DEATH", "domid": domid})
+        for next_domid, ref in list(self._coming.items()):
+            if ref.uuid == life.ref.uuid:
+                del self._coming[next_domid]
+                self.appeared(ref)
 
     def ejected(self, domid: int, vdev: str) -> None:
         """The medium of its disk ``vdev`` is out."""

@@ -85,14 +85,17 @@ class Toolstack(Protocol):
 
 
 OpenToolstack = Callable[[str, Bridge, Facts], Toolstack]
+OnLost = Callable[[str], object]
+"""Called once on the loop's thread where xenstored has gone, after that was told: how that shows."""
 
 
 class Lookout:
     """See above.  A `eventbridge.drivers.Subscription`, and the `Facts` of its toolstack."""
 
-    def __init__(self, uri: str, bridge: Bridge, emit: Emit, store: Store) -> None:
+    def __init__(self, uri: str, bridge: Bridge, emit: Emit, store: Store, on_lost: OnLost) -> None:
         self.uri = uri
         self.store = store
+        self._on_lost = on_lost
         self._bridge = bridge
         self._emit = emit
         self._toolstack: Toolstack | None = None
@@ -109,12 +112,20 @@ class Lookout:
         self._attached = False
 
     @classmethod
-    def open(cls, uri: str, bridge: Bridge, emit: Emit, store: Store, open_toolstack: OpenToolstack) -> Lookout:
+    def open(
+        cls,
+        uri: str,
+        bridge: Bridge,
+        emit: Emit,
+        store: Store,
+        open_toolstack: OpenToolstack,
+        on_lost: OnLost = lambda words: None,
+    ) -> Lookout:
         """Watch ``uri`` from now on; ``store`` is the lookout's from here on.  Blocks; leaves nothing behind where it
         raises.
         """
         try:
-            lookout = cls(uri, bridge, emit, store)
+            lookout = cls(uri, bridge, emit, store, on_lost)
         except BaseException:
             store.close()
             raise
@@ -132,6 +143,12 @@ class Lookout:
         lookout._worker.start()
         return lookout
 
+    @property
+    def toolstack(self) -> Toolstack:
+        """Of one that is open."""
+        assert self._toolstack is not None
+        return self._toolstack
+
     # -- Facts: hook side
 
     def shut_down(self, domid: int, reason: int) -> None:
@@ -145,6 +162,24 @@ class Lookout:
 
     def later(self, job: Callable[[], None]) -> None:
         self._work.put(job)
+
+    def paused(self, domid: int) -> None:
+        """It was paused from here: Xen announces nothing of that."""
+        self.mailbox.put(functools.partial(self._lives.paused, domid))
+
+    def unpaused(self, domid: int) -> None:
+        self.mailbox.put(functools.partial(self._lives.unpaused, domid))
+
+    def leaving(self, domid: int) -> None:
+        """It is to be ended, for it runs elsewhere."""
+        self.mailbox.put(functools.partial(self._lives.leaving, domid))
+
+    def stays(self, domid: int) -> None:
+        """It does not, after all."""
+        self.mailbox.put(functools.partial(self._lives.leaving, domid, False))
+
+    def renamed(self, domid: int, name: str) -> None:
+        self.mailbox.put(functools.partial(self._lives.renamed, domid, name))
 
     # -- the loop's thread
 
@@ -166,6 +201,7 @@ class Lookout:
 
     def _lost(self, error: ConnectionLost) -> None:
         self._lives.lost("eof", str(error))
+        self._on_lost(str(error))
 
     def _pass_on(self, event: DomainEvent) -> None:
         with self._closing:

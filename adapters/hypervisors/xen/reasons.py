@@ -33,6 +33,8 @@ SHUTDOWN: dict[int, Meaning] = {
 UNKNOWN = Meaning("unknown", Kind.SHUTDOWN, None, "shutdown")
 DESTROYED = "destroyed"
 """The end of a domain whose guest had not stopped."""
+MIGRATED = "migrated"
+"""The end of a domain whose guest goes on as another."""
 
 # Without libxl's prefix ERROR_, and in words; 4.1 knew those down to -11.
 LIBXL_ERRORS: dict[int, str] = {

@@ -1,4 +1,4 @@
-"""``xenstore:///`` and ``xenstore:///path/to/socket``: the domain events of a Xen host by xenstored's watches alone.
+"""``xenstore:///`` and ``xenstore:///path/to/socket``: a Xen host by xenstored alone.
 
 For where there is no libxl, or no permission to make its hypercalls.  What is told of a domain's end is what
 `toolstack` says that can be known.
@@ -13,7 +13,8 @@ from eventbridge.errors import HypervisorError, HypervisorUnavailable
 from eventbridge.events import Emit
 
 from ..xen import library
-from ..xen.lookout import Lookout
+from ..xen.session import XenSession
+from .asked import calls
 from .opening import open_store
 from .toolstack import open_toolstack
 
@@ -21,11 +22,11 @@ from .toolstack import open_toolstack
 class XenstoreDriver:
     """`eventbridge.drivers.Driver` for ``xenstore:///``."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Lookout:
+    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> XenSession:
         """As `eventbridge.drivers.Driver.subscribe`.  Without a path it is this machine's xenstored, through
         libxenstore where that is installed; with one, the socket or device there, by the wire protocol.
         """
-        return Lookout.open(uri, bridge, emit, open_store(_address(uri)), open_toolstack)
+        return XenSession.open(uri, bridge, emit, open_store(_address(uri)), open_toolstack, calls)
 
     def version(self) -> str:
         """As in "libxenstore.so.4"."""

@@ -130,6 +130,15 @@ static int domctl(struct table *table, struct xen_domctl *op)
     case XEN_DOMCTL_resumedomain:
         domain->flags &= ~(XEN_DOMINF_shutdown | SHUTDOWN_REASON);
         return 0;
+    /* libxc tells a paravirtual guest by its vcpu's registers that it goes on. */
+    case XEN_DOMCTL_get_address_size:
+        op->u.address_size.size = 64;
+        return 0;
+    case XEN_DOMCTL_getvcpucontext:
+        memset(op->u.vcpucontext.ctxt.p, 0, sizeof *op->u.vcpucontext.ctxt.p);
+        return 0;
+    case XEN_DOMCTL_setvcpucontext:
+        return 0;
     }
     return fail(ENOSYS);
 }

@@ -150,3 +150,65 @@ def test_an_event_of_an_unknown_domain_still_says_its_domid() -> None:
     stream = Stream()
     Lives(stream).ejected(9, "hdc")
     assert stream.told == [(Kind.DISK_EJECTED, DomainRef(None, None, 9), "hdc")]
+
+
+def test_what_was_paused_from_here_is_told_for_nobody_else_tells_it() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.paused(1)
+    lives.unpaused(1)
+    assert stream.lines() == ["started None", "suspended paused", "resumed None"]
+
+
+def test_a_guest_that_goes_on_elsewhere_has_migrated_and_was_not_saved() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.leaving(1)
+    lives.leaving(2)  # it is not known here
+    lives.shut_down(1, 2)
+    lives.gone(1)
+    assert stream.lines() == ["started None", "suspended guest", "stopped migrated"]
+
+
+def test_a_domain_that_has_come_in_is_called_by_its_name_from_then_on() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(DomainRef("web--incoming", GUEST.uuid, 1))
+    lives.renamed(1, "web")
+    lives.renamed(2, "nobody")
+    lives.gone(1)
+    assert [domain.name for _, domain, _ in stream.told if domain] == ["web--incoming", "web"]
+
+
+def test_two_domains_of_one_uuid_are_told_one_after_the_other() -> None:
+    """A guest moves within its host; and one that comes to nothing is not told at all."""
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.appeared(DomainRef("guest--incoming", GUEST.uuid, 2))
+    lives.gone(2)
+    lives.appeared(DomainRef("guest--incoming", GUEST.uuid, 3))
+    assert 3 in lives
+    assert 2 not in lives
+    lives.renamed(3, "guest")
+    lives.leaving(1)
+    assert stream.lines() == ["started None"]
+    lives.gone(1)
+    assert stream.told[1:] == [
+        (Kind.STOPPED, GUEST, "migrated"),
+        (Kind.STARTED, DomainRef("guest", GUEST.uuid, 3), None),
+    ]
+    lives.gone(3)
+    assert stream.lines()[3:] == ["stopped destroyed"]
+
+
+def test_a_guest_that_stays_after_all_has_not_migrated() -> None:
+    stream = Stream()
+    lives = Lives(stream)
+    lives.appeared(GUEST)
+    lives.leaving(1)
+    lives.leaving(1, False)
+    lives.gone(1)
+    assert stream.lines() == ["started None", "stopped destroyed"]

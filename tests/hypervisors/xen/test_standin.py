@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.xen import loaded, packages, table
+from tests.helpers.xen import libxl41, loaded, packages, table
 from tests.helpers.xen.standin import CRASH, XenStandIn
 from tests.hypervisors.xen.plain_libxl import COMPLETE, DEATH, EJECT, SHUTDOWN, PlainLibxl
 
@@ -196,7 +196,8 @@ def test_a_program_run_with_the_environment_is_on_the_stand_in(xen: XenStandIn) 
 
 
 def test_every_xen_library_in_this_process_is_a_private_one(libxl: PlainLibxl) -> None:
-    assert {path.parent for path in loaded.mapped()} == {packages.libraries()}
+    """But for the stand-in for libxl 4.1, where another test has used that."""
+    assert {path.parent for path in loaded.mapped()} - {libxl41.stand_in().parent} == {packages.libraries()}
 
 
 @pytest.mark.parametrize(

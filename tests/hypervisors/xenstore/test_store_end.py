@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import queue
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from store_rig import (
-    HEADER,
-    KINDS,
-    Opened,
-    as_nobody,
-    code,
-    message,
-    next_watch,
-    open_fds,
-    readable,
-    request,
-    scripted_peer,
-    wait_until,
-)
+from store_rig import KINDS, Opened, code, next_watch, open_fds, readable, wait_until
 
-from eventbridge.adapters.hypervisors.xenstore import open_store
+from eventbridge.adapters.hypervisors.xenstore import conversation, open_store
 from eventbridge.adapters.hypervisors.xenstore.client import WireStore
 from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreStore
 from eventbridge.adapters.hypervisors.xenstore.link import DEVICES, SOCKETS, DeviceLink, SocketLink, places
 from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
 from eventbridge.errors import ConnectionLost, HypervisorError, HypervisorUnavailable
+from tests.helpers.xen.peers import HEADER, as_nobody, message, request, scripted_peer
 from tests.helpers.xen.standin import XenStandIn
 
 READ, WATCH, UNWATCH, TRANSACTION_START, WATCH_EVENT, ERROR, INTRODUCED, DIRECTORY_PART = 2, 4, 5, 6, 15, 16, 17, 22
@@ -353,24 +345,36 @@ def test_linuxs_device_answers_watches_without_an_id(leaves_nothing: None) -> No
         store.close()
 
 
-def test_a_request_that_was_interrupted_leaves_its_reply_to_nobody(leaves_nothing: None) -> None:
-    """Ctrl-C in a thread that waits: the connection lives on."""
-    ours, theirs = socket.socketpair()
-    store = WireStore("a scripted peer (a stand-in)", SocketLink(ours))
-    with theirs:
-        main = threading.get_ident()
+class _InterruptedOnce(queue.SimpleQueue[Any]):
+    """A stand-in for where a reply is waited for: Ctrl-C comes to whoever waits first."""
 
-        def serve() -> None:
-            first = request(theirs)
-            signal.pthread_kill(main, signal.SIGINT)
-            second = request(theirs)
-            for type, id, payload in (first, second):
+    interrupted = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if not _InterruptedOnce.interrupted:
+            _InterruptedOnce.interrupted = True
+            signal.raise_signal(signal.SIGINT)
+        return super().get(block, timeout)
+
+
+def test_a_request_that_was_interrupted_leaves_its_reply_to_nobody(
+    leaves_nothing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a thread that waits: the connection lives on."""
+    monkeypatch.setattr(_InterruptedOnce, "interrupted", False)
+    monkeypatch.setattr(conversation, "queue", SimpleNamespace(SimpleQueue=_InterruptedOnce))
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs:
+            for type, id, payload in (request(theirs), request(theirs)):  # both are asked before one is answered
                 theirs.sendall(message(type, id, payload))
 
-        thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve)
+    with contextlib.closing(WireStore("a scripted peer (a stand-in)", SocketLink(ours))) as store:
         thread.start()
         with pytest.raises(KeyboardInterrupt):
             store.read("/first")
         assert store.read("/second") == b"/second\0"
-        thread.join(20)
-        store.close()
+    thread.join(20)
+    assert not thread.is_alive()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from store_rig import PATIENCE, as_nobody, open_fds, wait_until
+from store_rig import PATIENCE, open_fds, wait_until
 
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xenstore.driver import driver
@@ -19,6 +19,7 @@ from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import DomainEvent
 from eventbridge.mailbox import Mailbox
 from tests.helpers.command import environment, running
+from tests.helpers.xen.peers import as_nobody
 from tests.helpers.xen.standin import CRASH, REBOOT, XenStandIn
 
 HOSTS = ("asyncio", "libuv", "select")

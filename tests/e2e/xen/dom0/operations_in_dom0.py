@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 from tempfile import TemporaryFile
 
@@ -12,6 +11,7 @@ import pytest
 from eventbridge.adapters.hypervisors.xen.reasons import ABORTED
 from eventbridge.errors import HypervisorError
 from tests.e2e.xen.dom0 import guests
+from tests.e2e.xen.dom0.counting import counted
 from tests.e2e.xen.dom0.rig import Rig
 from tests.e2e.xen.dom0.typed import Typed
 
@@ -21,14 +21,9 @@ HEADER = 24
 """Bytes that libxl writes before it starts its helper (libxl_sr_stream_format.h): its header, and a record's.
 
 libxl 4.17 crashes in libxl_ao_abort where a save is aborted sooner."""
-_LINE = re.compile(rb"linux ([0-9a-f-]{36}) (\d+)\r?\n")
 
 
-def counted(console: bytes) -> list[tuple[bytes, int]]:
-    """What ``linux_init.sh`` says: which boot it is, and how far it has counted."""
-    return [(boot, int(count)) for boot, count in _LINE.findall(console)]
-
-
+@pytest.mark.parametrize("bridge", ["select"], indirect=True)
 def test_a_linux_guest_is_saved_to_a_file_and_goes_on_where_it_was(rig: Rig) -> None:
     """H9: libxl registers the file itself, which epoll refuses.  House, "Events": its end is ``stopped``, once."""
     config = guests.linux("saved")
@@ -72,6 +67,7 @@ def test_an_aborted_shutdown_ends_as_aborted_and_the_guest_runs_on(rig: Rig) -> 
     rig.until_told(domid, STARTED, DESTROYED)
 
 
+@pytest.mark.parametrize("bridge", ["select"], indirect=True)
 def test_an_aborted_save_ends_as_aborted_and_the_guest_runs_on(rig: Rig) -> None:
     """The child that saves is ended with it, and reaped by libxl (rule 17)."""
     domid = rig.create(guests.linux("kept"))

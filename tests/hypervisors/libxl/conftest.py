@@ -1,0 +1,71 @@
+"""What the tests of libxl's adapter share: a Xen stand-in, and a bridge on each host whose loop matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from eventbridge import Bridge, dispatcher, mailbox
+from tests.helpers.libxl_hooked import Libxl
+from tests.helpers.libxl_rig import PATIENCE, Errors, Rig
+from tests.helpers.manual import ManualHost
+from tests.helpers.xen.standin import XenStandIn
+
+
+@pytest.fixture
+def xen() -> Iterator[XenStandIn]:
+    """A stand-in that runs, whose libraries this process finds by their plain names."""
+    with XenStandIn() as running:
+        running.load()
+        yield running
+
+
+@pytest.fixture
+def errors() -> Errors:
+    """What the bridge was told of exceptions; a test that causes some takes them out."""
+    return []
+
+
+@pytest.fixture(params=["asyncio", "libuv", "select"])
+def bridge(request: pytest.FixtureRequest, errors: Errors) -> Iterator[Bridge]:
+    """A bridge on which libxl leaves nothing."""
+    with Bridge(request.param, on_error=lambda error, context: errors.append((error, context))) as bridge:
+        yield bridge
+        if not bridge.closed:
+            assert bridge.run(until=bridge.is_empty, timeout=PATIENCE), f"libxl left something: {bridge!r}"
+        assert errors == []
+
+
+@pytest.fixture
+def rig(xen: XenStandIn, bridge: Bridge) -> Iterator[Rig]:
+    """A context on the bridge, spied on."""
+    rig = Rig(bridge)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> ManualHost:
+    """A turn is a whole round, however long that takes on a busy machine (D2)."""
+    for module in (dispatcher, mailbox):
+        monkeypatch.setattr(module, "BUDGET_SECONDS", PATIENCE)
+    return ManualHost()
+
+
+@pytest.fixture
+def stepped(xen: XenStandIn, host: ManualHost) -> Iterator[Rig]:
+    """As ``rig``, on a loop that turns when the test says so."""
+    with Bridge(host) as bridge:
+        rig = Rig(bridge)
+        yield rig
+        rig.close()
+        assert host.reported == []
+
+
+@pytest.fixture
+def by_hand(host: ManualHost) -> Iterator[Libxl]:
+    """A stand-in for libxl's side of the hooks, on a loop that turns when the test says so."""
+    with Bridge(host) as bridge:
+        yield Libxl(bridge)
+    assert host.reported == []
