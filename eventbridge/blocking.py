@@ -7,15 +7,14 @@ end when they have been idle for a while, and never keep the process.
 
 from __future__ import annotations
 
-import contextlib
+import collections
 import logging
-import queue
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from .errors import ConnectionLost, EventBridgeError, HypervisorError
+from .errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
 from .requests import Request
 
 WORKERS = 8
@@ -36,55 +35,56 @@ class Workers:
         self._name = name
         self._limit = limit
         self._most = limit + hung
-        self._lock = threading.Lock()
-        self._waiting: queue.SimpleQueue[tuple[Request, Work] | None] = queue.SimpleQueue()
+        self._changed = threading.Condition(threading.Lock())
+        # Under its lock, all of them: who waits and who is idle must be known together.
+        self._waiting: collections.deque[tuple[Request, Work]] = collections.deque()
+        self._busy: dict[int, Request] = {}  # by thread
         self._threads = 0
         self._idle = 0
-        self._busy: dict[int, Request] = {}  # by thread
         self._closed = False
 
     def submit(self, request: Request, work: Work) -> None:
         """Answer ``request`` with what ``work(request)`` returns or raises, on a thread; never blocks."""
-        with self._lock:
+        with self._changed:
             closed = self._closed
             if not closed:
-                self._waiting.put((request, work))
+                self._waiting.append((request, work))
+                self._changed.notify()
                 spawn = self._wants_a_thread()
         if closed:
-            request.refuse(ConnectionLost(f"{self._name}: cannot {request.operation}: the connection is closed"))
+            request.refuse(self._is_closed(request))
         elif spawn:
             self._spawn()
 
     def make_room(self) -> None:
         """Somebody has given up a call: where it has a thread of its own, another may take that one's place."""
-        with self._lock:
+        with self._changed:
             spawn = not self._closed and self._wants_a_thread()
         if spawn:
             self._spawn()
 
     def close(self) -> None:
         """What waits for a thread is refused; what is inside the library is left to itself.  Idempotent."""
-        with self._lock:
-            if self._closed:
-                return
+        with self._changed:
             self._closed = True
-            threads = self._threads
-        with contextlib.suppress(queue.Empty):
-            while (item := self._waiting.get_nowait()) is not None:
-                item[0].refuse(ConnectionLost(f"{self._name}: cannot {item[0].operation}: the connection was closed"))
-        for _ in range(threads):
-            self._waiting.put(None)
+            waiting = [request for request, _ in self._waiting]
+            self._waiting.clear()
+            self._changed.notify_all()
+        for request in waiting:
+            request.refuse(self._is_closed(request))
 
     def stats(self) -> dict[str, int]:
         """How many threads there are, are idle, and hang in a call that nobody waits for; and how many calls wait."""
-        with self._lock:
-            hung = self._hung()
+        with self._changed:
             return {
                 "threads": self._threads,
                 "idle": self._idle,
-                "hung": hung,
-                "waiting": self._waiting.qsize(),
+                "hung": self._hung(),
+                "waiting": len(self._waiting),
             }
+
+    def _is_closed(self, request: Request) -> ConnectionLost:
+        return ConnectionLost(f"{self._name}: cannot {request.operation}: the connection is closed")
 
     # -- under the lock
 
@@ -95,12 +95,25 @@ class Workers:
     def _wants_a_thread(self) -> bool:
         """Counts it in where it says so."""
         wanted = (
-            self._waiting.qsize() > self._idle
+            len(self._waiting) > self._idle
             and self._threads < self._most
             and (self._threads < self._limit or self._threads - self._hung() < self._limit)
         )
         self._threads += wanted
         return wanted
+
+    def _next(self) -> tuple[Request, Work] | None:
+        """What this thread is to do; None: end."""
+        while not self._waiting:
+            given_up_once = self._threads - self._hung() > self._limit  # and another has its place
+            if self._closed or given_up_once:
+                return None
+            self._idle += 1
+            in_time = self._changed.wait(IDLE_SECONDS)
+            self._idle -= 1
+            if not in_time and not self._waiting:
+                return None
+        return self._waiting.popleft()
 
     # -- the threads
 
@@ -109,36 +122,25 @@ class Workers:
         try:
             threading.Thread(target=self._run, name=f"worker of {self._name}", daemon=True).start()
         except RuntimeError:  # the system has no thread to give: those that there are go on
-            with self._lock:
+            with self._changed:
                 self._threads -= 1
             log.warning("%s: no further thread can be started", self._name)
 
     def _run(self) -> None:
         me = threading.get_ident()
         while True:
-            with self._lock:
-                if self._threads - self._hung() > self._limit and self._waiting.empty():
-                    self._threads -= 1  # it was given up once, and another has its place
-                    return
-                self._idle += 1
-            try:
-                item = self._waiting.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                item = None
-            with self._lock:
-                self._idle -= 1
+            with self._changed:
+                item = self._next()
                 if item is None:
-                    if not self._waiting.empty() and not self._closed:
-                        continue  # put just now
                     self._threads -= 1
                     return
                 self._busy[me] = item[0]
             try:
                 answer(*item)
             finally:
-                with self._lock:
-                    del self._busy[me]
                 del item
+                with self._changed:
+                    del self._busy[me]
 
 
 def answer(request: Request, work: Work) -> None:
@@ -146,7 +148,7 @@ def answer(request: Request, work: Work) -> None:
     the defect that it is, and told all the same.
     """
     if request.aborted:
-        request.refuse(_never_begun(request))
+        request.refuse(JobAborted(f"{request.operation}: aborted before it had begun"))
         return
     try:
         value = work(request)
@@ -163,12 +165,6 @@ def answer(request: Request, work: Work) -> None:
         )
     else:
         request.answer(value)
-
-
-def _never_begun(request: Request) -> EventBridgeError:
-    from .errors import JobAborted
-
-    return JobAborted(f"{request.operation}: aborted before it had begun")
 
 
 class BlockingSession:

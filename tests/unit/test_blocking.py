@@ -117,6 +117,22 @@ def test_calls_that_nobody_waits_for_any_more_make_room(workers: Workers) -> Non
     assert [call.answer() for call in hung] == ["info"] * 2
 
 
+def test_a_thread_that_has_just_taken_a_call_counts_as_idle_no_more() -> None:
+    """Or the next call would wait for it; and for ever, where that hangs."""
+    for _ in range(300):
+        workers, stuck, quick = Workers("test", limit=2), Gate(), Gate()
+        quick.open.set()
+        first, hanging, last = Asked(), Asked(), Asked()
+        workers.submit(first.request, quick)
+        first.answer()  # its thread is idle, or about to be
+        workers.submit(hanging.request, stuck)
+        workers.submit(last.request, quick)
+        assert last.answer() == "info"
+        stuck.open.set()
+        hanging.answer()
+        workers.close()
+
+
 def test_room_is_bounded_too(workers: Workers) -> None:
     stuck = Gate()
     calls = [Asked(deadline=monotonic()) for _ in range(7)]
