@@ -14,9 +14,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.helpers.wanted import program
 
@@ -103,6 +103,10 @@ class Libvirtd:
         self._process.kill()
         self._process.wait()
 
+    def end(self) -> None:
+        """And whatever it started."""
+        self.kill()
+
     def restart(self) -> None:
         """Another in the place of one that was killed: the same directory, sockets and port; up and accepting."""
         self._process = self._start()
@@ -121,20 +125,30 @@ class Libvirtd:
         return (self.directory / "log").read_text(errors="replace").strip() or "nothing"
 
 
+Daemon = TypeVar("Daemon", bound=Libvirtd)
+
+
 @contextlib.contextmanager
 def private_libvirtd() -> Iterator[Libvirtd]:
     """A daemon of one's own, up and accepting; ended, by its pid, and removed in the end."""
+    with private(Libvirtd) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def private(make: Callable[[Path, int], Daemon]) -> Iterator[Daemon]:
+    """As `private_libvirtd`, of any kind: ``make(directory, port)``."""
     for _ in range(PORTS_TRIED):
         directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
         try:
-            daemon = Libvirtd(directory, _free_port())
+            daemon = make(directory, free_port())
             try:
                 if daemon.wait_until_up():
                     yield daemon
                     return
                 said = daemon.log()
             finally:
-                daemon.kill()
+                daemon.end()
         finally:
             shutil.rmtree(directory)
     raise RuntimeError(f"libvirtd ended at once, {PORTS_TRIED} times; the last time it said: {said}")
@@ -145,7 +159,7 @@ def _connect(family: socket.AddressFamily, address: Any) -> None:
         probe.connect(address)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

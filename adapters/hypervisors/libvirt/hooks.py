@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import libvirt
@@ -52,12 +52,16 @@ class Trampoline:
         self._moving = threading.RLock()
         self._registered = False
         self._called = False
+        self._here = threading.local()  # ``note``: see `noting_fds`
 
     # -- the six hooks
 
     @hook_side
     def add_handle(self, fd: int, events: int, cb: object, glue: Glue) -> int:
         try:
+            note: Callable[[int], None] | None = getattr(self._here, "note", None)
+            if note is not None:
+                note(fd)
             with self._moving:  # an id given out while the rest moves could be given out twice
                 bridge = self.bridge or self._installed()
                 return bridge.add_handle(fd, events, _invoke_handle, glue, _free, unpack=True)
@@ -158,6 +162,15 @@ class Trampoline:
                 operation="install",
             )
         self._registered = True
+
+    @contextlib.contextmanager
+    def noting_fds(self, note: Callable[[int], None]) -> Iterator[None]:
+        """Call ``note(fd)`` for each fd that libvirt has watched from within this thread's calls meanwhile."""
+        self._here.note = note
+        try:
+            yield
+        finally:
+            self._here.note = None
 
     # -- when something is not as it should be
 
