@@ -35,6 +35,10 @@ from .operations import OPERATIONS, SECONDS
 from .requests import Request
 
 
+def _nothing(error: BaseException | None) -> None:
+    pass
+
+
 class Doing(Protocol):
     """What an asynchronous job does, to whom, as its events tell it."""
 
@@ -73,11 +77,21 @@ class Asked(Protocol):
     def job_ended(self, doing: Doing, error: BaseException | None) -> None: ...
 
 
+def refusal_of(connection: Asked) -> EventBridgeError | None:
+    """Why nothing can be asked of it now."""
+    try:
+        connection.bridge.check()
+    except EventBridgeError as error:
+        return error
+    return connection.lost() if connection.session is None else None
+
+
 class Ask:
     """``operation`` of ``domain``, for ``call``.
 
     ``seconds`` is how long the call may take in all; None: what the operation's row says.  ``convert`` makes the call's
-    value of the answer.  ``held``: the job is held already, by whoever asks, who ends it.
+    value of the answer.  ``held``: the job is held already, by whoever asks, who ends it; ``answered(error)`` tells him
+    that the hypervisor is done, before the call says so, and also where that has ended long ago.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class Ask:
         seconds: float | None = None,
         convert: Callable[[Any], Any] | None = None,
         held: Ticket | None = None,
+        answered: Callable[[BaseException | None], object] = _nothing,
     ) -> None:
         self.call = call
         self.operation = operation
@@ -102,15 +117,23 @@ class Ask:
         self._arguments = arguments or {}
         self._seconds = OPERATIONS[operation].seconds if seconds is None else seconds
         self._convert = convert
+        self._answered = answered
         self._began = monotonic()
         self._waits: Ticket | None = None
         self._held = held
         self._ticket: Ticket | None = held  # granted
         self._request: Request | None = None
         self._timer = 0
+        self._expiring: list[Ask] = []
         call.cancels(self.cancel)
         if isinstance(call, LongCall):
             call.aborts(self.cancel)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Is the hypervisor at it?"""
+        request = self._request
+        return request is not None and not request.done
 
     def begin(self, *, nowait: bool = False, of: Ticket | None = None) -> None:
         """Set out.  Whatever is in the way is the call's error; nothing is raised."""
@@ -124,8 +147,11 @@ class Ask:
             self._wait(nowait or self._waits_in_vain(), of)
 
     def _refusal(self) -> EventBridgeError | None:
+        closed = refusal_of(self._connection)
+        if closed is not None:
+            return closed
         session = self._connection.session
-        if session is None:
+        if session is None:  # just now
             return self._connection.lost()
         if self.operation in session.operations:
             return None
@@ -224,6 +250,7 @@ class Ask:
         if isinstance(error, ConnectionLost):
             self._connection.suspect()
         self._disarm()
+        self._answered(error)
         self.call.settle(value, error)
 
     # -- its end before that
@@ -244,7 +271,7 @@ class Ask:
     def _given_up(self) -> JobAborted:
         return JobAborted(f"{self.call.what}: given up by whoever asked for it", job=self.job)
 
-    def _expired(self, id: int, opaque: object) -> None:
+    def _expired(self) -> None:
         """The deadline.  The loop's thread."""
         self._disarm()
         request = self._request
@@ -263,7 +290,8 @@ class Ask:
 
     def _too_late(self, why: str) -> JobTimeout:
         seconds = monotonic() - self._began
-        held = "" if self._ticket is None else "; the domain is held until there is one, and can be destroyed"
+        is_ours = self._ticket is not None and self._held is None
+        held = "; the domain is held until there is one, and can be destroyed" if is_ours else ""
         return JobTimeout(f"{self.call.what}: {why} within {seconds:.1f} s{held}", job=self.job)
 
     def _fail(self, error: BaseException) -> None:
@@ -276,13 +304,21 @@ class Ask:
         if seconds is not None:
             ms = min(max(0, -int(-seconds * 1000 // 1)), LONGEST_TIMEOUT)
             with contextlib.suppress(BridgeClosed, BridgeForked):  # then the connection is closed, too, and says so
-                self._timer = self._connection.bridge.add_timeout(ms, self._expired)
+                # By way of a list, to be emptied: a bridge may refer to a removed timeout until that would be due.
+                self._expiring.append(self)
+                self._timer = self._connection.bridge.add_timeout(ms, _expire, self._expiring)
 
     def _disarm(self) -> None:
         timer, self._timer = self._timer, 0
+        self._expiring.clear()
         if timer:
             with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
                 self._connection.bridge.remove_timeout(timer)
+
+
+def _expire(id: int, asks: list[Ask]) -> None:
+    for ask in tuple(asks):
+        ask._expired()
 
 
 def _name(domain: DomainRef | None) -> str | None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from .bridge import Bridge
-from .errors import HostUnavailable, HypervisorError, JobAborted
+from .errors import BridgeForked, HostUnavailable, HypervisorError, JobAborted
 from .host import awaiting
 from .jobs import Progress
 from .mailbox import Mailbox
@@ -97,16 +97,28 @@ class Call(Generic[T]):
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.set()
+        self._let_go()
         if not callbacks and not self.bridge.is_loop_thread():
             callbacks = [_nothing]  # a pass, after which `Bridge.run` looks at what it runs until
         for callback in callbacks:
             self._post(callback)
-        self._canceller = _nothing
         return True
+
+    def _let_go(self) -> None:
+        """Of who did it, who refers to it."""
+        self._canceller = _nothing
+
+    def soon(self, step: Step) -> None:
+        """Have ``step()`` called on the loop's thread.  Any thread."""
+        self._post(step)
 
     def _post(self, step: Step) -> None:
         """On the loop's thread, also where the connection is closed by now."""
-        if not self._mailbox.put(step):
+        if self._mailbox.put(step):
+            return
+        if self.bridge.forked:  # nobody runs the loop here, and it is not to be woken in the parent
+            step()
+        else:
             with contextlib.suppress(HostUnavailable):  # then there is nobody to be told
                 self.bridge.host.call_soon_threadsafe(step)
 
@@ -117,6 +129,7 @@ class Call(Generic[T]):
     # -- waiting
 
     def _wait(self, timeout: float | None) -> None:
+        self._check_process()
         if self.bridge.is_loop_thread() and self.bridge.is_running_here():
             raise HypervisorError(
                 f"{self.what}: this thread runs the loop, which is needed to end it: await it, use on_done(), or wait "
@@ -136,6 +149,7 @@ class Call(Generic[T]):
 
     async def _awaited(self) -> T:
         if not self._done:
+            self._check_process()
             host = awaiting(self.bridge.host, "use on_done()")
             try:
                 await host.wait_for(lambda done: self.on_done(lambda call: done()), None)
@@ -143,6 +157,12 @@ class Call(Generic[T]):
                 self.cancel()
                 raise
         return self._outcome()
+
+    def _check_process(self) -> None:
+        if self.bridge.forked:
+            raise BridgeForked(
+                f"{self.what}: it is the parent process that waits for it: open a connection of your own"
+            )
 
     def _outcome(self) -> T:
         if self._error is not None:
@@ -201,6 +221,10 @@ class LongCall(Call[T]):
     def aborts(self, aborter: Step) -> None:
         """What `abort` does."""
         self._aborter = aborter
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._aborter = _nothing
 
     async def _progresses(self) -> AsyncIterator[Progress]:
         """Every one, until it has ended; its error is the call's own to raise."""

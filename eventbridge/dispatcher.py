@@ -67,7 +67,7 @@ class Dispatcher:
         self.callbacks = 0
         self.errors = 0
         self.slowest = 0.0  # seconds
-        self.slowest_callback: object = None
+        self.slowest_callback = ""
         self.lag = 0  # ns, the most that a timeout was late
 
     @property
@@ -261,7 +261,9 @@ class Dispatcher:
     def _note_slow(self, seconds: float, callback: object) -> None:
         self._careful = CAREFUL_PASSES
         if seconds > self.slowest:
-            self.slowest, self.slowest_callback = seconds, callback
+            # By name: the function itself would keep alive whatever it is a method of.
+            name = getattr(callback, "__qualname__", "") or type(callback).__qualname__
+            self.slowest, self.slowest_callback = seconds, f"{getattr(callback, '__module__', None) or ''}.{name}"
 
     def _take_out(self, handle: Handle) -> None:
         with self._registry.lock:

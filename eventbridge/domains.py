@@ -124,7 +124,9 @@ class Domain:
         ``-incoming defer``).
 
         ``bandwidth`` in bytes/s and ``downtime`` in ms are limits.  Whatever fails, on either side, the domain goes on
-        running where it was, and the error says what failed.
+        running where it was, and the error says what failed, and where.  Only where nobody can know whether it runs at
+        its destination by now, which hangs or was lost in that moment, it stands still here, as the error then says: it
+        never runs twice.
         """
         from .migration import migrate
 

@@ -38,6 +38,9 @@ AFTER: dict[Kind, State] = {
     Kind.STOPPED: State.STOPPED,
 }
 
+SAYS_HOW = frozenset({*AFTER, Kind.DEFINED, Kind.UNDEFINED})
+"""The kinds that say how a domain is; others tell of what was done to it, and perhaps when it is no more."""
+
 # States between which no hypervisor tells an event, by the one that stands for them.
 ALIKE: dict[State, State] = {
     State.BLOCKED: State.RUNNING,
@@ -145,6 +148,8 @@ class Known:
         key = self.key(ref)
         known = self._domains.get(key)
         if known is None:
+            if kind not in SAYS_HOW:
+                return key
             known = KnownDomain(ref, State.STOPPED if kind is Kind.DEFINED else State.RUNNING, False)
         persistent = kind is Kind.DEFINED or (known.persistent and kind is not Kind.UNDEFINED)
         self._put(key, known, KnownDomain(ref, AFTER.get(kind, known.state), persistent))

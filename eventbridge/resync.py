@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from .domain import DomainInfo, DomainRef
 from .errors import NoSuchDomain
 from .events import DomainEvent
-from .known import Key, Known, Told
+from .known import SAYS_HOW, Key, Known, Told
 from .mailbox import Step
 
 AT_ONCE = 32
@@ -78,12 +78,12 @@ class Resync:
 
     def touched(self, event: DomainEvent) -> None:
         """An event was delivered."""
-        if event.domain is not None:
+        if event.domain is not None and event.kind in SAYS_HOW:  # by others no answer is out of date
             self._touched.add(self._connection.known.key(event.domain))
 
     def is_echo(self, event: DomainEvent) -> bool:
         """Does it say what was told here already?"""
-        if event.domain is None or not self._told_about:
+        if event.domain is None or not self._told_about or event.kind not in SAYS_HOW:
             return False
         known = self._connection.known
         key = known.key(event.domain)

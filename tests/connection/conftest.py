@@ -8,6 +8,7 @@ import pytest
 
 from eventbridge import Backoff, Bridge, Connection
 from eventbridge.events import DomainEvent
+from tests.connection.sim_rig import HOSTS, Rig
 from tests.helpers.manual import ManualHost
 from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, script, scripted
 
@@ -85,3 +86,19 @@ def desk(scripted: Scripted, at: Callable[..., Desk]) -> Desk:
     desk = at(scripted)
     desk.open()
     return desk
+
+
+@pytest.fixture(params=HOSTS)
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """Simulated hypervisors, on each host."""
+    rig = Rig(request.param)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig_on_select() -> Iterator[Rig]:
+    """On one host, for what does not depend on it."""
+    rig = Rig("select")
+    yield rig
+    rig.close()

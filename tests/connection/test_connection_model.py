@@ -21,9 +21,9 @@ DOMAINS = 3
 
 # What may happen to a domain that is not there, is off, runs, is paused.
 MOVES: dict[State | None, list[Kind]] = {
-    None: [Kind.DEFINED, Kind.STARTED],
-    State.STOPPED: [Kind.STARTED, Kind.UNDEFINED],
-    State.RUNNING: [Kind.SUSPENDED, Kind.STOPPED, Kind.UNDEFINED, Kind.DEFINED, Kind.SHUTDOWN],
+    None: [Kind.DEFINED, Kind.STARTED, Kind.JOB_ENDED],
+    State.STOPPED: [Kind.STARTED, Kind.UNDEFINED, Kind.JOB_ENDED],
+    State.RUNNING: [Kind.SUSPENDED, Kind.STOPPED, Kind.UNDEFINED, Kind.DEFINED, Kind.SHUTDOWN, Kind.DEVICE_ADDED],
     State.PAUSED: [Kind.RESUMED, Kind.STOPPED],
     State.SHUTDOWN: [Kind.STOPPED],
 }

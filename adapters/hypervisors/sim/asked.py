@@ -33,7 +33,8 @@ ASKED: dict[str, dict[State, Step]] = {
     "create": {State.ABSENT: _BOOTED, State.OFF: _BOOTED},
     "restore": {State.ABSENT: _RESTORED, State.OFF: _RESTORED},
     "suspend": {State.RUNNING: PAUSE},
-    "resume": {State.PAUSED: _step(Kind.RESUMED, "unpaused", State.RUNNING)},
+    # also of one that was sent, where nobody confirms what became of it: libvirt and QEMU let it go on, too
+    "resume": {State.PAUSED: _step(Kind.RESUMED, "unpaused", State.RUNNING), State.SENT: TAKEN_BACK},
     "shutdown": {State.RUNNING: _step(Kind.SHUTDOWN, "guest", State.SHUTTING_DOWN)},
     "reboot": {State.RUNNING: _step(Kind.REBOOTED, None, State.RUNNING)},
     "destroy": {state: _step(Kind.STOPPED, "destroyed", State.OFF) for state in RUNS},
