@@ -42,13 +42,18 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RECONNECT = Backoff()
+AUDIT_SECONDS = 60.0
+"""Between two looks at whether the hypervisor says what its events said."""
+SECOND_LOOK_SECONDS = 2.0
+"""After a return: libvirtd 9.0.0, for one, does not tell that a guest has ended while it was on its way back to it."""
 
 
 class Connection:
     """``uri`` on ``bridge``, being opened from now on; `opened` ends when it is open.
 
-    ``reconnect``: how a hypervisor that was lost is tried again; None: not at all.  ``on_close()`` is called when it is
-    closed for good.  Use `connect` or `open`.
+    ``reconnect``: how a hypervisor that was lost is tried again; None: not at all.  ``audit``: every so many seconds it
+    is asked how its domains are, and what it has not told is told as synthetic events; None: never, but for a second
+    look soon after a return.  ``on_close()`` is called when it is closed for good.  Use `connect` or `open`.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Connection:
         bridge: Bridge,
         *,
         reconnect: Backoff | None = RECONNECT,
+        audit: float | None = AUDIT_SECONDS,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
         self.uri = uri
@@ -66,6 +72,8 @@ class Connection:
         self.under_way: dict[Request, None] = {}
         self._mailbox = Mailbox(bridge)
         self._passes = bridge.add_timeout(-1, self._pass)
+        self._audit_seconds = audit
+        self._audit = bridge.add_timeout(-1, self._look_again)
         self._after: list[list[Step]] = [[], []]
         self._link = Link(uri, bridge, self._mailbox, self, reconnect)
         self._on_close = on_close
@@ -317,6 +325,9 @@ class Connection:
     def resynced(self, resync: Resync, error: BaseException | None) -> None:
         if error is not None:
             log.warning("%s: its domains cannot be compared with what is known: %s", self.uri, error)
+            if self._is_known and not self._lost_at:  # it was open and well: perhaps the next time
+                self._look_after(self._audit_seconds)
+                return
             self._fail_opening(error if isinstance(error, Exception) else EventBridgeError(str(error)))
             self._link.lose("resync", f"it does not say how its domains are: {error}")
             return
@@ -324,8 +335,20 @@ class Connection:
             seconds, self._lost_at = time.monotonic() - self._lost_at, 0.0
             raw = {"tries": self._link.tries, "seconds": seconds, "synthetic": resync.told}
             self._tell(Kind.CONNECTION_RESTORED, None, None, raw)
+            self._look_after(SECOND_LOOK_SECONDS)
+        else:
+            self._look_after(self._audit_seconds)
         self._is_known = True
         self.opened.settle(self)
+
+    def _look_after(self, seconds: float | None) -> None:
+        self.bridge.update_timeout(self._audit, -1 if seconds is None else int(seconds * 1000))
+
+    def _look_again(self, id: int, opaque: object) -> None:
+        """What a hypervisor's events leave out is found all the same."""
+        self._look_after(None)
+        if self.state is LinkState.OPEN:
+            self.link_opened()
 
     def _pass(self, id: int, opaque: object) -> None:
         """In every pass while there is something to be done after the next."""
@@ -400,6 +423,7 @@ class Connection:
         assert self._closing is not None
         with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
             self.bridge.remove_timeout(self._passes)
+            self.bridge.remove_timeout(self._audit)
         self._closing.settle(None)
         # What was to be told goes first: the mailbox takes it in order.
         if not self._mailbox.put(self._let_go):
@@ -453,16 +477,24 @@ def _words(operation: str, domain: DomainRef | None) -> str:
     return name if domain is None else f"{name} of {domain.name or domain.uuid or domain.id}"
 
 
-def open(uri: str, bridge: Bridge, *, reconnect: Backoff | None = RECONNECT) -> Connection:
+def open(
+    uri: str, bridge: Bridge, *, reconnect: Backoff | None = RECONNECT, audit: float | None = AUDIT_SECONDS
+) -> Connection:
     """A connection on a bridge of yours, on any loop; returns at once: see `Connection.opened`.  Any thread."""
-    return Connection(uri, bridge, reconnect=reconnect)
+    return Connection(uri, bridge, reconnect=reconnect, audit=audit)
 
 
-def connect(uri: str, *, bridge: Bridge | None = None, reconnect: Backoff | None = RECONNECT) -> Connection:
+def connect(
+    uri: str,
+    *,
+    bridge: Bridge | None = None,
+    reconnect: Backoff | None = RECONNECT,
+    audit: float | None = AUDIT_SECONDS,
+) -> Connection:
     """A connection on the loop that is running in this thread, for ``async with``.  All those of one loop share a
     bridge, which lives as long as they do, unless one is given.
     """
     if bridge is not None:
-        return Connection(uri, bridge, reconnect=reconnect)
+        return Connection(uri, bridge, reconnect=reconnect, audit=audit)
     lease = shared.lease()
-    return Connection(uri, lease.bridge, reconnect=reconnect, on_close=lease.end)
+    return Connection(uri, lease.bridge, reconnect=reconnect, audit=audit, on_close=lease.end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,17 @@ AT_ONCE = Backoff(first=0.001, most=0.001)
 class Desk:
     """What a test has at hand: ``connection``, to ``hypervisor``; ``events`` has what was told."""
 
-    def __init__(self, hypervisor: Scripted, host: ManualHost, reconnect: Backoff | None = AT_ONCE) -> None:
+    def __init__(
+        self,
+        hypervisor: Scripted,
+        host: ManualHost,
+        reconnect: Backoff | None = AT_ONCE,
+        audit: float | None = None,
+    ) -> None:
         self.hypervisor = hypervisor
         self.host = host
         self.bridge = Bridge(host)
-        self.connection = Connection(hypervisor.uri, self.bridge, reconnect=reconnect)
+        self.connection = Connection(hypervisor.uri, self.bridge, reconnect=reconnect, audit=audit)
         self.events: list[DomainEvent] = []
         self.connection.subscribe(self.events.append)
 
@@ -65,7 +72,7 @@ def at(host: ManualHost) -> Iterator[Callable[..., Desk]]:
     """``at(hypervisor)``: a desk, not open yet."""
     desks: list[Desk] = []
 
-    def at(hypervisor: Scripted, **options: Backoff | None) -> Desk:
+    def at(hypervisor: Scripted, **options: Any) -> Desk:
         desks.append(Desk(hypervisor, host, **options))
         return desks[-1]
 

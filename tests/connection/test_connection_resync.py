@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eventbridge import Backoff
+from eventbridge import Backoff, connection
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import Kind
@@ -268,3 +268,47 @@ def test_ten_thousand_domains_are_compared_in_small_steps(scripted: Scripted, at
     assert desk.bridge.stats().passes - passes > 20
     assert sum(event.synthetic for event in desk.events) == 10_000
     assert desk.agrees()
+
+
+# -- what a hypervisor does not tell
+
+
+def test_what_it_never_told_is_found_by_looking_now_and_then(scripted: Scripted, at: Callable[..., Desk]) -> None:
+    scripted.add(1, State.RUNNING)
+    desk = at(scripted, audit=0.01)
+    desk.open()
+    scripted.happen(Kind.SUSPENDED, D1, told=False)
+    desk.until(lambda: bool(desk.events))
+    assert desk.told() == ["d1 suspended (inferred) *"]
+    asked = scripted.asked.count(("list", None))
+    desk.until(lambda: scripted.asked.count(("list", None)) > asked + 2)
+    assert len(desk.events) == 1 and desk.agrees()
+
+
+def test_unless_that_is_not_wanted(desk: Desk) -> None:
+    desk.hypervisor.happen(Kind.SUSPENDED, D1, told=False)
+    desk.settle()
+    assert desk.events == [] and desk.hypervisor.asked.count(("list", None)) == 1
+
+
+def test_soon_after_a_return_it_is_looked_once_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirtd 9.0.0 says nothing of a guest that ends while it is on its way back to it."""
+    monkeypatch.setattr(connection, "SECOND_LOOK_SECONDS", 0.01)
+    desk.hypervisor.break_off()
+    desk.until(lambda: len(desk.events) == 2)
+    desk.hypervisor.happen(Kind.STOPPED, D1, told=False)
+    desk.until(lambda: len(desk.events) == 3)
+    assert desk.told()[2] == "d1 stopped (inferred) *"
+
+
+def test_a_look_that_is_refused_loses_nothing(scripted: Scripted, at: Callable[..., Desk]) -> None:
+    scripted.add(1, State.RUNNING)
+    desk = at(scripted, audit=0.01)
+    desk.open()
+    scripted.holds_answers = True
+    desk.until(lambda: bool(scripted.held))
+    scripted.held.popleft().refuse(HypervisorError("not now"))
+    scripted.holds_answers = False
+    scripted.happen(Kind.SUSPENDED, D1, told=False)
+    desk.until(lambda: bool(desk.events))
+    assert desk.told() == ["d1 suspended (inferred) *"]
