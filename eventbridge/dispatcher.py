@@ -167,6 +167,8 @@ class Dispatcher:
         """Call the round's timeouts that are still due; returns how many callbacks more the pass may make."""
         for timer in timeouts:
             now = monotonic_ns()
+            # Before its deadline is looked at: whoever removes it sets that first, then lets go of these.
+            callback, opaque = timer.callback, timer.opaque
             deadline = timer.deadline
             if deadline > now or timer in self._outer:
                 continue  # re-armed, disabled or removed since the round began; or its callback is running further out
@@ -178,16 +180,16 @@ class Dispatcher:
             before = monotonic()
             try:
                 if timer.unpack:
-                    timer.callback(timer.id, timer.opaque[0], timer.opaque[1])
+                    callback(timer.id, opaque[0], opaque[1])
                 else:
-                    timer.callback(timer.id, timer.opaque)
+                    callback(timer.id, opaque)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # D4: contained, whatever it is
                 self._contain(error, timer)
             after = monotonic()
             if after - before > QUICK:
-                self._note_slow(after - before, timer.callback)
+                self._note_slow(after - before, callback)
             room -= 1
             if after > limit or not room:
                 return 0

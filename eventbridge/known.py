@@ -142,7 +142,7 @@ class Known:
             return True
         if domain is None:
             return kind is not Kind.STOPPED
-        return AFTER[kind] is not alike(domain.state) or _is_another_life(domain.ref, ref)
+        return AFTER[kind] is not alike(domain.state) or is_another_life(domain.ref, ref)
 
     def _fold(self, kind: Kind, ref: DomainRef) -> Key:
         key = self.key(ref)
@@ -216,7 +216,7 @@ def _changed(domain: KnownDomain, info: DomainInfo) -> list[Told]:
     if info.persistent and (renamed or not domain.persistent):
         told.append((Kind.DEFINED, ref, "renamed" if renamed else INFERRED))
     runs = info.state is not State.STOPPED
-    if domain.runs and (not runs or _is_another_life(domain.ref, ref)):
+    if domain.runs and (not runs or is_another_life(domain.ref, ref)):
         told.append((Kind.STOPPED, domain.ref, INFERRED))
         told += _started(info)
     elif runs and not domain.runs:
@@ -236,7 +236,7 @@ def _moved(was: State, info: DomainInfo) -> list[Told]:
     return [(_REACHED_BY[now], info.domain, INFERRED)]
 
 
-def _is_another_life(known: DomainRef, now: DomainRef) -> bool:
+def is_another_life(known: DomainRef, now: DomainRef) -> bool:
     """A domain has a new id at each start."""
     return known.id is not None and now.id is not None and known.id != now.id
 

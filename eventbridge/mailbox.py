@@ -59,7 +59,10 @@ class Mailbox:
             self._bridge.remove_timeout(self._timeout)
 
     def _due(self, id: int, opaque: object) -> None:
-        self._bridge.update_timeout(id, -1)
+        try:
+            self._bridge.update_timeout(id, -1)
+        except UnknownHandle:  # another thread has closed it, just now
+            return
         self._take()
 
     def _take(self) -> None:

@@ -114,6 +114,8 @@ class Registry:
             else:
                 self.timers.forget(timer)
                 self._removed(timer, free)
+                if free:  # or it is carried elsewhere, whole
+                    timer.let_go()
 
     def _removed(self, item: Handle | Timer, free: bool) -> None:
         if free and item.free is not None:

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from .domain import DomainInfo, DomainRef
 from .errors import NoSuchDomain
-from .events import DomainEvent
-from .known import SAYS_HOW, Key, Known, Told
+from .events import DomainEvent, Kind
+from .known import SAYS_HOW, Key, Known, Told, is_another_life
 from .mailbox import Step
 
 AT_ONCE = 32
@@ -89,10 +89,13 @@ class Resync:
         key = known.key(event.domain)
         if key not in self._told_about:
             return False
-        if known.is_news(event.kind, event.domain):
-            self._told_about.discard(key)
-            return False
-        return True
+        domain = known.get(key)
+        if domain is not None and is_another_life(domain.ref, event.domain):
+            return True  # of a life that was over when the hypervisor was asked
+        starts = event.kind is Kind.STARTED and domain is not None and domain.runs
+        if starts or known.is_news(event.kind, event.domain):
+            self._told_about.discard(key)  # what comes after this has come after what was told
+        return starts or not known.is_news(event.kind, event.domain)
 
     # -- the list
 

@@ -23,6 +23,10 @@ NEVER = 1 << 63
 _BY_DEADLINE = operator.attrgetter("deadline", "id")
 
 
+def _gone(*given: object) -> None:
+    """In the place of a removed timer's callback; never called."""
+
+
 class Timer:
     """One timeout.  ``deadline`` 0 means every pass; ``queued`` is the deadline of its live heap entry, or 0 where it
     has none.
@@ -41,6 +45,10 @@ class Timer:
         self.opaque = opaque
         self.free = free
         self.unpack = unpack  # call it with the first two of opaque, not with opaque
+
+    def let_go(self) -> None:
+        """Removed: the heap may refer to it until it would be due, and is not to keep alive what it would call."""
+        self.callback, self.opaque = _gone, (None, None)
 
     def __lt__(self, other: Timer) -> bool:
         return self.id < other.id  # equal deadlines fire in the order of their making

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from eventbridge import timers
+from eventbridge import Bridge, timers
 from eventbridge.timers import NEVER, Timer, Timers
+from tests.helpers.manual import ManualHost
 
 MS = 1_000_000
 
@@ -111,3 +114,20 @@ def test_a_timer_moved_earlier_again_and_again_is_swept() -> None:
     for ms in range(10_000, 0, -1):
         heap.set(timer, ms)
     assert len(heap.heap) <= 200
+
+
+def test_a_removed_timeout_keeps_nothing_alive() -> None:
+    """T5: its place in the heap may stay until it would be due, which may be in an hour."""
+
+    class Thing:
+        def due(self, id: int, opaque: object) -> None:
+            raise AssertionError("it was removed")
+
+    with Bridge(ManualHost()) as bridge:
+        thing, opaque = Thing(), Thing()
+        ends = [weakref.ref(thing), weakref.ref(opaque)]
+        id = bridge.add_timeout(3_600_000, thing.due, opaque)
+        bridge.remove_timeout(id)
+        del thing, opaque
+        gc.collect()
+        assert [end() for end in ends] == [None, None]
