@@ -10,13 +10,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pytest
 
-from eventbridge import Domain, Job, JobBusy, LongCall
+from eventbridge import Call, Domain, Job, JobBusy, LongCall
 from eventbridge.domain import State
 
 RUNS = (State.RUNNING, State.BLOCKED)
+
+
+class Startable(Protocol):
+    """A domain that does not run; or, where a hypervisor knows of no such, what is to become one."""
+
+    def start(self, *, timeout: float | None = None) -> Call[Any]: ...
 
 
 @dataclass
@@ -27,11 +34,11 @@ class Four:
 
     a: Domain
     b: Domain
-    c: Domain
+    c: Startable
     d: Domain
 
 
-async def until_under_way(job: LongCall[object]) -> None:
+async def until_under_way(job: LongCall[Any]) -> None:
     """Until something of it has gone over."""
     async for progress in job:
         if progress.processed:
@@ -40,7 +47,7 @@ async def until_under_way(job: LongCall[object]) -> None:
     raise AssertionError(f"{job} was done before it could be seen: give it more to do, or less to do it with")
 
 
-async def hold_to_it(four: Four, job: LongCall[object], again: LongCall[object], kind: Job) -> None:
+async def hold_to_it(four: Four, job: LongCall[Any], again: LongCall[Any], kind: Job) -> None:
     """``job`` is on its way and would be for long; ``again`` is the same asked once more.  It is aborted in the end."""
     await until_under_way(job)
     held = four.a.job

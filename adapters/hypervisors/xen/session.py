@@ -31,8 +31,9 @@ from .steps import Call
 
 log = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 2.0
-"""How long `XenSession.close` waits for what takes long, that it has cut short, to be put back as it was."""
+CLOSE_SECONDS = 12.0
+"""How long `XenSession.close` waits for what takes long, that it has cut short, to be put back as it was.  A guest that
+was told to stop itself for a save has 10 s for that (``..libxl.saving``), and would be left standing before."""
 # What is cut short once nobody waits for it: it waits for a guest that may be deaf, and holds its domain meanwhile.
 CUT_SHORT = frozenset(("shutdown", "reboot"))
 # What is cut short at the end, because somebody must put a guest back.

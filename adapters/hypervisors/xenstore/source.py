@@ -20,8 +20,8 @@ BATCH = 256
 
 
 class WatchSource:
-    """``fired(watched)`` for every watch that fires, ``probed()`` once a second, and ``lost(error)`` once, if ever,
-    after which there is nothing more.  ``detached`` closes the store.
+    """``fired(watched)`` for every watch that fires, ``probed()`` every ``probe_seconds`` (None: `PROBE_SECONDS`), and
+    ``lost(error)`` once, if ever, after which there is nothing more.  ``detached`` closes the store.
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class WatchSource:
         fired: Callable[[Watched], object],
         lost: Callable[[ConnectionLost], object],
         probed: Callable[[], object] = lambda: None,
-        probe_seconds: float = PROBE_SECONDS,
+        probe_seconds: float | None = None,
     ) -> None:
         self._store = store
         self._fired = fired
         self._lost = lost
         self._probed = probed
-        self._every = probe_seconds
+        self._every = PROBE_SECONDS if probe_seconds is None else probe_seconds
         self._fd = store.fileno()
-        self._probe_at: float | None = monotonic() + probe_seconds
+        self._probe_at: float | None = monotonic() + self._every
         self.alive = True
 
     def fileno(self) -> int:

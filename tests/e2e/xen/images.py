@@ -88,7 +88,8 @@ def overlay(command: str, target: Path) -> None:
     project = stage / "e2e"
     for name in ("eventbridge", "adapters", "tests/helpers", str(HERE.relative_to(PROJECT))):
         layout.copy_tree(PROJECT / name, project / name)
-    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/connection/seed.py"):
+        (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     (stage / "e2e-command").write_text(f"{command}\n")
     _byte_compile(stage, "e2e")

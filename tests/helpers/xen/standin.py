@@ -4,7 +4,8 @@ It is all in one temporary directory of a short name (a unix socket's path must 
 no privilege, and touches nothing of the machine's own.  The test is the hypervisor and the toolstack: it creates
 domains, shuts them down, and lets them die.  When a call returns the table is changed, xenstored has answered each
 request, and VIRQ_DOM_EXC is on its way; what shuts down and dies before libxl has looked was, to libxl, only dead.
-xenstored ends, besides, with the thread that started it."""
+xenstored ends, besides, with the thread that started it; while there is none, domains come and go all the same, and the
+next is told of those that are there."""
 
 from __future__ import annotations
 
@@ -65,6 +66,10 @@ class XenStandIn:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="xen", dir="/tmp"))
         self.socket = self.directory / "run" / "socket"
+        self._hidden = self.directory / "new" / "socket"
+        """Where xenstored is at first, until it has been told what it is to know."""
+        self._living: store.Store | None = None
+        """The stand-in's own connection, while there is a xenstored."""
         self.guests: dict[int, Guest] = {}
         """Those created here and not yet dead, by domid."""
         self._life = contextlib.ExitStack()
@@ -80,6 +85,7 @@ class XenStandIn:
             self._cleanup.callback(self.table.close)
             self._cleanup.callback(self._life.close)
             self._start()
+            self._show()
             self._cleanup = self._cleanup.pop_all()
         return self
 
@@ -101,14 +107,15 @@ class XenStandIn:
                 stderr=log,
             )
         self._life.callback(self._end)
-        self._store = self._connect()
-        self._life.callback(self._store.close)
+        self._living = self._connect()
+        self._life.callback(self._store_gone)
         self._store.ask(store.write(f"/local/domain/0/{key}", value) for key, value in _DOM0.items())
 
     def _daemon_environment(self) -> dict[str, str]:
         return {
             "EVENTBRIDGE_STANDIN_XENSTORED": "1",
             "XENSTORED_RUNDIR": str(self.directory / "run"),
+            "XENSTORED_PATH": str(self._hidden),
             "XENSTORED_ROOTDIR": str(self.directory / "lib"),
         }
 
@@ -116,15 +123,28 @@ class XenStandIn:
         """When it answers: then it is bound to the VIRQ, too, and loops."""
         for _ in range(PATIENCE * 200):
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                return store.Store(self.socket)
+                return store.Store(self._hidden)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self.xenstored.wait(0.005)
                 raise RuntimeError(f"xenstored ended with {status}; it said: {self.log()}")
         raise TimeoutError(f"xenstored is not up after {PATIENCE} s; it said: {self.log()}")
 
+    def _show(self) -> None:
+        """Now others find it, in the place of the one before."""
+        self._hidden.rename(self.socket)
+
     def _end(self) -> None:
         self.xenstored.kill()
         self.xenstored.wait()
+
+    @property
+    def _store(self) -> store.Store:
+        assert self._living is not None, "there is no xenstored to be asked: it was killed"
+        return self._living
+
+    def _store_gone(self) -> None:
+        self._store.close()
+        self._living = None
 
     def kill(self) -> None:
         """As ``kill -9``: xenstored cannot say goodbye.  The domains live on."""
@@ -137,11 +157,17 @@ class XenStandIn:
     def thaw(self) -> None:
         os.kill(self.xenstored.pid, signal.SIGCONT)
 
-    def restart(self) -> None:
-        """A new xenstored on the same socket, told of the guests that live, as a toolstack would tell it."""
+    def restart(self, *, told_before: bool = False) -> None:
+        """A new xenstored on the same socket, told of the guests that live, as a toolstack would tell it: once it is
+        there for everybody, or before it is.
+        """
         self.kill()
         self._start()
+        if not told_before:
+            self._show()
         self._register(self.guests.values())
+        if told_before:
+            self._show()
 
     def log(self) -> str:
         """What xenstored said so far."""
@@ -200,12 +226,14 @@ class XenStandIn:
 
     def create_many(self, guests: Iterable[Guest | int]) -> list[Guest]:
         """Domains, by their domids where no more matters."""
-        self._store.read("/local")  # whatever died before is noticed by now, should its domid come again
+        if self._living is not None:
+            self._living.read("/local")  # whatever died before is noticed by now, should its domid come again
         made = [Guest(guest, f"guest{guest}", uuid4()) if isinstance(guest, int) else guest for guest in guests]
         for guest in made:  # first: xenstored asks Xen about each domain that it is introduced to
             self.table.add(guest.domid, guest.uuid, table.RUNNING | (table.HVM if guest.hvm else 0))
             self.guests[guest.domid] = guest
-        self._register(made)
+        if self._living is not None:
+            self._register(made)
         return made
 
     def _register(self, guests: Iterable[Guest]) -> None:
@@ -225,14 +253,15 @@ class XenStandIn:
     def resume(self, domid: int) -> None:
         """A guest that had shut down to be saved goes on; Xen announces nothing, and the toolstack tells xenstored."""
         self.table.set_flags(domid, self.table.flags(domid) & table.HVM | table.RUNNING)
-        self._store.ask([store.resume(domid)])
+        if self._living is not None:
+            self._living.ask([store.resume(domid)])
 
     def die(self, *domids: int, forget: bool = True) -> None:
         """The domains vanish, with one VIRQ; unless told not to ``forget`` the toolstack first removes all that the
         store has of them, as libxl does."""
         guests = [self.guests.pop(domid) for domid in domids]
-        if forget:
-            self._store.remove([path for guest in guests for path in guest.paths])
+        if forget and self._living is not None:
+            self._living.remove([path for guest in guests for path in guest.paths])
         for domid in domids:
             self.table.remove(domid)
         self.table.virq()
@@ -270,7 +299,7 @@ class XenStandIn:
 
 
 _DOM0 = {"domid": "0", "name": "Domain-0"}
-_DIRECTORIES = "run lib root/run/xen root/var/run/xen root/var/lib/xen root/var/log/xen".split()
+_DIRECTORIES = "run new lib root/run/xen root/var/run/xen root/var/lib/xen root/var/log/xen".split()
 
 
 def _restore(name: str, value: str | None) -> None:

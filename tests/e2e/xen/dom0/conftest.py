@@ -19,6 +19,20 @@ def toolstack() -> Iterator[guests.Toolstack]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def linux_of_all() -> Iterator[guests.Linux]:
+    with guests.toolstack_running() as running:
+        yield guests.Linux(running)
+        running.forget_all()  # it is another domain by now, and goes with the machine
+
+
+@pytest.fixture
+def linux(linux_of_all: guests.Linux) -> guests.Linux:
+    """The same guest for all of them.  It runs; of what is asked for after it nobody has seen it start."""
+    linux_of_all.run()
+    return linux_of_all
+
+
 @pytest.fixture(params=["asyncio", "select"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
     """On each of two host loops; no callback of it has failed in the end."""

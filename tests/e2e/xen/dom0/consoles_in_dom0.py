@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from eventbridge import Bridge
 from eventbridge.domain import Connection, ConsoleKind
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.typed import Typed
 
+on_one_host = pytest.mark.parametrize("bridge", ["select"], indirect=True)
 BYTES = 20_000
 """More than the rings (1 and 2 KiB) and the tty (4 KiB) hold together."""
 
 
+@on_one_host
 def test_a_console_is_described_from_both_its_ends(bridge: Bridge, toolstack: guests.Toolstack) -> None:
     """xen.md 5."""
     domid = toolstack.create(guests.small("described"))
@@ -37,6 +41,7 @@ def test_every_byte_goes_to_the_guest_and_comes_back_in_order(bridge: Bridge, to
     assert typed.ends == [], "closing is no end of the guest's"
 
 
+@on_one_host
 def test_a_console_ends_once_with_its_guest(bridge: Bridge, toolstack: guests.Toolstack) -> None:
     domid = toolstack.create(guests.small("ends"))
     typed = Typed(bridge, domid)

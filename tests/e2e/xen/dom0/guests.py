@@ -8,8 +8,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from eventbridge.adapters.hypervisors.xenstore import open_store
+from eventbridge.domain import DomainRef
 from tests.e2e.xen.dom0 import toolstack
 
 PATIENCE = 30.0
@@ -18,6 +21,8 @@ PATIENCE = 30.0
 SMALL = "/guests/small"
 LINUX = "/guests/linux"
 LINUX_FILES = "/guests/linux.cpio"
+HELPER = "(libxl-save-help)"
+"""As proc(5) has it: of a program's name the kernel keeps 15 bytes."""
 SMALL_KB = 8 << 10
 LINUX_KB = 128 << 10
 
@@ -40,6 +45,55 @@ def linux(name: str) -> dict[str, Any]:
         ramdisk=LINUX_FILES,
         cmdline="console=hvc0 quiet mitigations=off",
     )
+
+
+class Linux:
+    """The Linux guest of all the tests, which takes long to boot: it is booted for the first, and anew where a test has
+    lost it.  A test leaves it running, if as another domain.
+    """
+
+    NAME = "linux"
+
+    def __init__(self, toolstack: Toolstack) -> None:
+        self.config = linux(self.NAME)
+        self.uuid: str = self.config["c_info"]["uuid"]
+        self._toolstack = toolstack
+
+    def run(self) -> None:
+        """Unless it runs."""
+        if domid_of(self.uuid) is None:
+            self._toolstack.create(self.config)
+
+    @property
+    def domid(self) -> int:
+        """As it is now."""
+        domid = domid_of(self.uuid)
+        assert domid is not None, "it does not run"
+        return domid
+
+    @property
+    def ref(self) -> DomainRef:
+        return DomainRef(self.NAME, self.uuid, self.domid)
+
+
+def domid_of(uuid: str) -> int | None:
+    """None where no domain has it.  Blocks."""
+    with contextlib.closing(open_store()) as store:
+        for domid in filter(int, store.list("/local/domain")):
+            if store.read(f"/local/domain/{domid}/vm").decode() == f"/vm/{uuid}":
+                return int(domid)
+    return None
+
+
+def helpers() -> list[int]:
+    """The processes of libxl's that copy a guest's memory, those included that were not reaped."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pid, name, *_ = stat.read_text().split()
+            if name == HELPER:
+                found.append(int(pid))
+    return found
 
 
 class Toolstack:
@@ -73,6 +127,10 @@ class Toolstack:
     def destroy_all(self) -> None:
         for domid in list(self._alive):
             self.destroy(domid)
+
+    def forget_all(self) -> None:
+        """Nothing is to be destroyed in the end."""
+        self._alive.clear()
 
     def _ask(self, *request: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections import defaultdict
 from typing import Any
 
-import pytest
-
 from tests.e2e.xen.dom0 import guests
 from tests.helpers.command import Running, running
 
 EACH = 4
+LOOPS = ("asyncio", "select")
 Told = list[tuple[str, str | None]]
 
 STARTED = ("started", None)
@@ -56,38 +56,57 @@ class Tale:
         self.told[event["domain"]["id"]].append((event["kind"], event["reason"]))
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "select"])
-def test_each_of_twenty_guests_lives_is_told_in_full_once_and_in_order(loop: str, toolstack: guests.Toolstack) -> None:
-    """House, "Events": a domain's end is one ``stopped``, with its reason; what its guest did is told before it."""
-    configs = {f"{fate}-{n}": guests.small(f"{fate}-{n}", FATES[fate][0]) for n in range(EACH) for fate in FATES}
-    fates = {name: name.rpartition("-")[0] for name in configs}
-    expected: dict[int, Told] = {}
-    names: dict[int, str] = {}
-    with running("watch", "libxl:///", "--json", "--loop", loop) as watch:
-        watch.until("watching")
-        tale = Tale(watch)
+class Story:
+    """Guests that live as their fates say, and what is to be told of each domain."""
 
-        def create(name: str, told: Told) -> int:
-            domid = toolstack.create(configs[name])
-            names[domid], expected[domid] = name, told
-            return domid
+    def __init__(self, toolstack: guests.Toolstack) -> None:
+        self.configs = {
+            f"{fate}-{n}": guests.small(f"{fate}-{n}", FATES[fate][0]) for n in range(EACH) for fate in FATES
+        }
+        self.fates = {name: name.rpartition("-")[0] for name in self.configs}
+        self.expected: dict[int, Told] = {}
+        self.names: dict[int, str] = {}
+        self._toolstack = toolstack
 
-        domids = {name: create(name, FATES[fates[name]][2]) for name in configs}
+    def create(self, name: str, told: Told) -> int:
+        domid = self._toolstack.create(self.configs[name])
+        self.names[domid], self.expected[domid] = name, told
+        return domid
+
+    def play(self, tales: list[Tale]) -> None:
+        domids = {name: self.create(name, FATES[self.fates[name]][2]) for name in self.configs}
         for name, domid in domids.items():
-            asked = FATES[fates[name]][1]
+            asked = FATES[self.fates[name]][1]
             if asked:
-                getattr(toolstack, asked)(domid)
+                getattr(self._toolstack, asked)(domid)
         for name, domid in reversed(domids.items()):
-            if fates[name] != "destroyed":
-                tale.until(domid, 2)
-                toolstack.destroy(domid)
-            if fates[name] == "rebooted":
-                toolstack.destroy(create(name, AGAIN))
-        for domid in expected:
-            tale.until(domid, len(expected[domid]))
-        tale.end()
-    assert tale.told == expected
-    assert [event["sequence"] for event in tale.events] == list(range(1, len(tale.events) + 1))
-    assert {event["domain"]["id"]: event["domain"]["name"] for event in tale.events} == names
-    uuids = {event["domain"]["name"]: event["domain"]["uuid"] for event in tale.events}
-    assert uuids == {name: config["c_info"]["uuid"] for name, config in configs.items()}
+            if self.fates[name] != "destroyed":
+                for tale in tales:
+                    tale.until(domid, 2)
+                self._toolstack.destroy(domid)
+            if self.fates[name] == "rebooted":
+                self._toolstack.destroy(self.create(name, AGAIN))
+        for domid, told in self.expected.items():
+            for tale in tales:
+                tale.until(domid, len(told))
+
+
+def test_each_of_twenty_guests_lives_is_told_in_full_once_and_in_order(toolstack: guests.Toolstack) -> None:
+    """House, "Events": a domain's end is one ``stopped``, with its reason; what its guest did is told before it.  Two
+    who watch, on asyncio and on select, are told the same.
+    """
+    story = Story(toolstack)
+    with contextlib.ExitStack() as stack:
+        watches = [stack.enter_context(running("watch", "libxl:///", "--json", "--loop", loop)) for loop in LOOPS]
+        for watch in watches:
+            watch.until("watching")
+        tales = [Tale(watch) for watch in watches]
+        story.play(tales)
+        for tale in tales:
+            tale.end()
+    for tale in tales:
+        assert tale.told == story.expected
+        assert [event["sequence"] for event in tale.events] == list(range(1, len(tale.events) + 1))
+        assert {event["domain"]["id"]: event["domain"]["name"] for event in tale.events} == story.names
+        uuids = {event["domain"]["name"]: event["domain"]["uuid"] for event in tale.events}
+        assert uuids == {name: config["c_info"]["uuid"] for name, config in story.configs.items()}

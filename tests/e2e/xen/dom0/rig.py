@@ -41,6 +41,10 @@ class Rig:
         self.context.close()
         self._subscription.close()
 
+    def keep(self, domid: int) -> None:
+        """It goes on after this."""
+        self._made_here.discard(domid)
+
     def told(self, domid: int) -> list[tuple[str, str | None]]:
         """Kinds and reasons."""
         return [(event.kind, event.reason) for event in self.events if event.domain and event.domain.id == domid]
