@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from .bridge import Bridge
 from .errors import BridgeForked, HostUnavailable, HypervisorError, JobAborted
-from .host import awaiting
+from .host import SwitchingHost, awaiting, can_switch
 from .jobs import Progress
 from .mailbox import Mailbox
 
@@ -64,7 +64,8 @@ class Call(Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait until it has ended, ``timeout`` seconds at most, and return its value, or raise its error.
 
-        TimeoutError where it goes on then; `HypervisorError` on the loop's own thread, which is needed to end it.
+        TimeoutError where it goes on then; `HypervisorError` on the loop's own thread, which is needed to end it.  On
+        gevent any greenlet may wait so, but for the hub.
         """
         if not self._done:
             self._wait(timeout)
@@ -130,12 +131,11 @@ class Call(Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         self._check_process()
+        if can_switch(self.bridge.host):
+            self._switch(self.bridge.host, timeout)
+            return
         if self.bridge.is_loop_thread() and self.bridge.is_running_here():
-            raise HypervisorError(
-                f"{self.what}: this thread runs the loop, which is needed to end it: await it, use on_done(), or wait "
-                "for its result() on a thread of its own",
-                operation=self.what,
-            )
+            raise self._in_the_way()
         waiter = threading.Event()
         with self._lock:
             if self._done:
@@ -146,6 +146,25 @@ class Call(Generic[T]):
                 self._waiters.remove(waiter)
             if not self._done:
                 raise TimeoutError(f"{self.what}: goes on after {timeout} s")
+
+    def _in_the_way(self) -> HypervisorError:
+        return HypervisorError(
+            f"{self.what}: this thread runs the loop, which is needed to end it: await it, use on_done(), or wait for "
+            "its result() on a thread of its own (on gevent: in a greenlet)",
+            operation=self.what,
+        )
+
+    def _switch(self, host: SwitchingHost, timeout: float | None) -> None:
+        """A greenlet waits, and the loop goes on; one that is killed meanwhile gives the call up, as a task does."""
+        try:
+            ended = host.switch_until(lambda done: self.on_done(lambda call: done()), timeout)
+        except HostUnavailable as error:
+            raise self._in_the_way() from error
+        except BaseException:
+            self.cancel()
+            raise
+        if not ended and not self._done:
+            raise TimeoutError(f"{self.what}: goes on after {timeout} s")
 
     async def _awaited(self) -> T:
         if not self._done:

@@ -13,19 +13,45 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from .errors import HostUnavailable
 from .plugins import entry_points
 
 ENTRY_POINT_GROUP = "eventbridge.hosts"
 
-# Name: module and class, the library that must be loaded for such a loop to be running here, and what to install.
-BUILT_IN: dict[str, tuple[str, str, str]] = {
-    "asyncio": ("eventbridge.adapters.hosts.asyncio:AsyncioHost", "asyncio", "it is in the standard library"),
-    "libuv": ("eventbridge.adapters.hosts.libuv:LibuvHost", "", "pip install eventbridge[libuv]"),
-    "select": ("eventbridge.adapters.hosts.select:SelectHost", "", "it is in the standard library"),
+# Name: module and class, the libraries of which one must be loaded for such a loop to be running here (none: it cannot
+# be seen from outside), and what to install.
+BUILT_IN: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "asyncio": ("eventbridge.adapters.hosts.asyncio:AsyncioHost", ("asyncio",), "it is in the standard library"),
+    "libuv": ("eventbridge.adapters.hosts.libuv:LibuvHost", (), "pip install eventbridge[libuv]"),
+    "select": ("eventbridge.adapters.hosts.select:SelectHost", (), "it is in the standard library"),
+    "trio": ("eventbridge.adapters.hosts.trio:TrioHost", ("trio",), "pip install eventbridge[trio]"),
+    "glib": (
+        "eventbridge.adapters.hosts.glib:GlibHost",
+        ("gi.repository.GLib",),
+        "apt-get install python3-gi, or "
+        "libgirepository1.0-dev libcairo2-dev pkg-config gcc and pip install eventbridge[glib]",
+    ),
+    "gevent": ("eventbridge.adapters.hosts.gevent:GeventHost", ("gevent",), "pip install eventbridge[gevent]"),
+    "twisted": (
+        "eventbridge.adapters.hosts.twisted:TwistedHost",
+        ("twisted.internet.reactor",),
+        "pip install eventbridge[twisted]",
+    ),
+    "qt": (
+        "eventbridge.adapters.hosts.qt:QtHost",
+        ("PySide6.QtCore", "PyQt6.QtCore"),
+        "pip install eventbridge[qt]",
+    ),
 }
+
+# A loop may run on another: trio as a guest on any, asyncio on Qt (qasync) or GLib (gbulb), Twisted on asyncio, Qt or
+# GLib, Qt on GLib; and gevent's hub runs wherever its thread waits.  The upper one is meant.
+LOOKED_FOR = ("trio", "asyncio", "twisted", "qt", "glib", "gevent")
+
+# What may be what runs here, and has no host.
+FOREIGN = ("tkinter", "wx", "eventlet", "curio", "pyglet", "pygame")
 
 
 @runtime_checkable
@@ -82,6 +108,22 @@ class AwaitingHost(HostLoop, Protocol):
         """
 
 
+@runtime_checkable
+class SwitchingHost(HostLoop, Protocol):
+    """A host on whose thread several can wait, each without holding up the loop: greenlets."""
+
+    def can_switch(self) -> bool:
+        """Is this a thread on which one waits so?"""
+
+    def switch_until(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
+        """As `AwaitingHost.wait_for`, where `can_switch`; `HostUnavailable` in a callback of the loop's own."""
+
+
+def can_switch(host: HostLoop) -> TypeGuard[SwitchingHost]:
+    """Does one wait here with the loop going on?"""
+    return hasattr(type(host), "switch_until") and host.can_switch()  # type: ignore[attr-defined]  # as was looked
+
+
 def awaiting(host: HostLoop, instead: str) -> AwaitingHost:
     """``host``, where its tasks can wait; `HostUnavailable`, with what to do ``instead``, where it has none."""
     if not hasattr(type(host), "wait_for"):  # isinstance looks at all of the protocol, for 10 us (Python 3.11)
@@ -129,14 +171,25 @@ def by_name(name: str) -> HostLoop:
 
 
 def running() -> HostLoop:
-    """The host on the loop that is running in this thread, whichever it is; `HostUnavailable` where none is."""
-    for name in names():
-        if name in BUILT_IN and BUILT_IN[name][1] not in sys.modules:
-            continue  # its library is not even loaded (or its loop cannot be seen from outside)
-        host = factory(name).running()
+    """The host on the loop that is running in this thread, whichever it is; `HostUnavailable`, with what was found,
+    where there is none that can be served.
+    """
+    found = []
+    for name in [*LOOKED_FOR, *(name for name in names() if name not in BUILT_IN)]:
+        if name in BUILT_IN and not any(sys.modules.get(library) for library in BUILT_IN[name][1]):
+            continue  # its library is not even loaded
+        try:
+            host = factory(name).running()
+        except HostUnavailable as error:
+            found.append(f"{name}: {error}")
+            continue
         if host is not None:
             return host
+        if name != "asyncio":  # which is always loaded
+            found.append(f"{name} is loaded, but does not run in this thread")
+    found.extend(f"{name} is loaded, for whose loop there is no host" for name in FOREIGN if sys.modules.get(name))
     raise HostUnavailable(
         "no event loop is running in this thread: call attach() inside one (a coroutine, a callback), "
         f"or name a loop: Bridge(NAME) with one of {', '.join(names())}"
+        + (f". Found: {'; '.join(found)}" if found else "")
     )

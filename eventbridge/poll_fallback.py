@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from fcntl import F_GETFD, fcntl
 from time import monotonic_ns
 
-from .poller import EpollPoller, PollerProtocol
+from .poller import EPOLL, EpollPoller, PollerProtocol
 from .timers import NEVER
 
 
@@ -123,7 +123,7 @@ class PollPoller:
 
 def best_poller() -> PollerProtocol:
     """epoll where there is one."""
-    if hasattr(select, "epoll"):
+    if EPOLL is not None:
         return EpollPoller()
     return PollPoller()
 

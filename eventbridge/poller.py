@@ -17,12 +17,31 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from collections.abc import Iterable
 from typing import Protocol
 
 from . import timerfd
 
-_ONCE = select.EPOLLIN | select.EPOLLET if hasattr(select, "epoll") else 0
+
+def _epoll() -> type[select.epoll] | None:
+    """The system's; None where it has none.
+
+    ``gevent.monkey.patch_all()`` takes it out of `select`, for whoever waits in it would block gevent's hub (gevent's
+    patch_select).  Nobody waits in ours.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or hasattr(select, "epoll"):
+        return getattr(select, "epoll", None)
+    try:
+        original: type[select.epoll] = monkey.get_original("select", "epoll")
+    except AttributeError:
+        return None
+    return original
+
+
+EPOLL = _epoll()
+_ONCE = select.EPOLLIN | select.EPOLLET if EPOLL is not None else 0
 
 
 class PollerProtocol(Protocol):
@@ -68,7 +87,8 @@ class EpollPoller:
     """`PollerProtocol` over epoll(7)."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        assert EPOLL is not None
+        self._epoll = EPOLL()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._timer = timerfd.create()
         self.inner: tuple[int, ...] = (self._event, self._timer)
@@ -94,7 +114,7 @@ class EpollPoller:
 
     def rebuild(self, armed: Iterable[tuple[int, int]]) -> list[int]:
         closed = []
-        fresh = select.epoll()
+        fresh = type(self._epoll)()
         self._arm_inner(fresh)
         for fd, bits in armed:
             try:

@@ -1,15 +1,22 @@
-"""asyncio: the standard library's loop and every loop compatible with it, uvloop among them.
+"""asyncio: the standard library's loop and every loop compatible with it: uvloop, rloop, tornado's, gbulb, qasync.
 
 Facts it rests on: `add_reader` is level-triggered on all of them; `call_soon_threadsafe` works before the loop first
-runs; a loop that was closed, as ``asyncio.run`` does at its end, refuses everything with RuntimeError.
+runs; a loop that was closed, as ``asyncio.run`` does at its end, refuses everything with RuntimeError.  asyncio and
+uvloop let KeyboardInterrupt and SystemExit of a callback out of their run; rloop 0.5.0 logs them, qasync 0.28.0 prints
+them and goes on, and under gbulb 0.6.6 SystemExit ends the process: there they are kept for `run` to raise.  qasync's
+loop is the application's own, and so the main thread's alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from eventbridge.errors import HostUnavailable
+
+LETS_OUT = ("asyncio", "uvloop")
+"""Packages whose loops let KeyboardInterrupt and SystemExit out."""
 
 
 class AsyncioHost:
@@ -34,6 +41,8 @@ class AsyncioHost:
         if loop.is_closed():
             raise HostUnavailable(f"{loop!r} is closed: attach to one that is yet to run, or is running")
         self.loop = loop
+        self._keeps = _runner(type(loop)) not in LETS_OUT
+        self._raised: BaseException | None = None
 
     @classmethod
     def running(cls) -> AsyncioHost | None:
@@ -44,7 +53,7 @@ class AsyncioHost:
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         try:
-            self.loop.add_reader(fd, callback)
+            self.loop.add_reader(fd, functools.partial(self._kept, callback) if self._keeps else callback)
         except NotImplementedError as error:  # Windows' proactor loop
             raise HostUnavailable(f"{self.loop!r} cannot watch file descriptors") from error
 
@@ -69,6 +78,15 @@ class AsyncioHost:
     def report(self, exception: BaseException, context: str) -> None:
         self.loop.call_exception_handler({"message": f"exception {context}", "exception": exception})
 
+    def _kept(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except (KeyboardInterrupt, SystemExit) as error:
+            if self._stopping is None:
+                raise  # somebody else runs the loop, and knows it
+            self._raised = error
+            self.stop()
+
     # -- RunnableHost
 
     def run(self) -> None:
@@ -81,6 +99,9 @@ class AsyncioHost:
             self._stopping = None
             if self._closed:
                 self.close()
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
 
     def stop(self) -> None:
         if self._stopping:
@@ -106,3 +127,8 @@ class AsyncioHost:
         except TimeoutError:
             return False
         return True
+
+
+def _runner(kind: type) -> str:
+    """The package that runs such a loop."""
+    return next(base.__module__.partition(".")[0] for base in kind.__mro__ if "run_forever" in vars(base))

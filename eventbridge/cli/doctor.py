@@ -32,6 +32,11 @@ DEBIAN_PYUV = (
     'CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0'
 )
 
+DEBIAN_GLIB = (
+    "apt-get install libgirepository1.0-dev libcairo2-dev libglib2.0-dev pkg-config gcc python3-dev, "
+    "then pip install eventbridge[glib]"
+)
+
 # What is probed: its name in probe.PROBES, whether everything rests on it, and how to get it.
 HOSTS = {
     "asyncio": (True, "it is in the standard library"),
@@ -40,6 +45,11 @@ HOSTS = {
     "libuv through cffi": (False, "apt-get install libuv1, then pip install eventbridge[libuv]"),
     "select": (True, "it is in the standard library"),
     "select on selectors2": (False, "pip install eventbridge[selectors2]"),
+    "trio": (False, "pip install eventbridge[trio]"),
+    "glib": (False, DEBIAN_GLIB),
+    "gevent": (False, "pip install eventbridge[gevent]"),
+    "twisted": (False, "pip install eventbridge[twisted]"),
+    "qt": (False, "pip install eventbridge[qt]"),
 }
 HYPERVISORS = {
     "sim": (True, "it is part of eventbridge"),

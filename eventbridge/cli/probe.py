@@ -122,8 +122,40 @@ def _select() -> Report:
 
 
 def _selectors2() -> Report:
-    adapter: Any = sys.modules[factory("select").__module__]
-    return _on_selector(adapter.import_selectors2(), f"selectors2 {version('selectors2')}")
+    return _on_selector(_adapter("select").import_selectors2(), f"selectors2 {version('selectors2')}")
+
+
+def _trio() -> Report:
+    with loops.bridge_on("trio") as bridge:
+        return {"version": f"trio {version('trio')}", "detail": probe_host(bridge)}
+
+
+def _glib() -> Report:
+    with loops.bridge_on("glib") as bridge:
+        glib = _adapter("glib").GLib
+        text = f"PyGObject {version('PyGObject')}, GLib {glib.MAJOR_VERSION}.{glib.MINOR_VERSION}.{glib.MICRO_VERSION}"
+        return {"version": text, "detail": probe_host(bridge)}
+
+
+def _gevent() -> Report:
+    with loops.bridge_on("gevent") as bridge:
+        return {"version": f"gevent {version('gevent')}", "detail": probe_host(bridge)}
+
+
+def _twisted() -> Report:
+    with loops.bridge_on("twisted") as bridge:
+        reactor: Any = sys.modules["twisted.internet.reactor"]
+        return {"version": f"Twisted {version('twisted')}, {type(reactor).__name__}", "detail": probe_host(bridge)}
+
+
+def _qt() -> Report:
+    with loops.bridge_on("qt") as bridge:
+        core = _adapter("qt").Qt
+        return {"version": f"{core.__package__}, Qt {core.qVersion()}", "detail": probe_host(bridge)}
+
+
+def _adapter(name: str) -> Any:
+    return sys.modules[factory(name).__module__]
 
 
 # -- hypervisors
@@ -188,6 +220,11 @@ PROBES: dict[str, Callable[[], Report]] = {
     "libuv through cffi": _cffi,
     "select": _select,
     "select on selectors2": _selectors2,
+    "trio": _trio,
+    "glib": _glib,
+    "gevent": _gevent,
+    "twisted": _twisted,
+    "qt": _qt,
     "sim": functools.partial(probe_hypervisor, "sim:///default?domains=4&seed=1", contextlib.nullcontext),
     "libxl": functools.partial(probe_xen, "libxl:///"),
     "xenstore": functools.partial(probe_xen, "xenstore:///"),

@@ -86,6 +86,8 @@ class ReuseRules(Rules):
         with raises(OSError):
             self.bridge.update_handle(id, R | W)
         fresh, fresh_writer = os.pipe()
+        if fresh_writer == reader:  # a thread that ends, Qt's say, has given back a lower number meanwhile
+            fresh_writer = os.dup(fresh_writer)
         self.rig.own(fresh_writer)
         if fresh != reader:
             os.dup2(fresh, reader)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import selectors
 
 import pytest
@@ -46,8 +44,8 @@ class GivenSelector(HostConformance):
         for selector in self.selectors:
             selector.close()
 
-    def fds_of(self, host: HostLoop) -> list[int]:
-        return [host.selector.fileno()] if hasattr(host.selector, "fileno") else []
+    def close_given(self, host: HostLoop) -> None:
+        host.selector.close()
 
 
 class TestSelectSelector(GivenSelector):
@@ -58,6 +56,11 @@ class TestSelectSelector(GivenSelector):
 class TestPollSelector(GivenSelector):
     def make_selector(self) -> object:
         return selectors.PollSelector()
+
+
+class TestEpollSelector(GivenSelector):
+    def make_selector(self) -> object:
+        return selectors.EpollSelector()
 
 
 class TestSelectors2(GivenSelector):
@@ -75,29 +78,6 @@ class TestAsyncio(HostConformance):
 
 
 class TestAsyncioInItsOwnThread(TestAsyncio):
-    own_thread = True
-
-
-class TestUvloop(HostConformance):
-    def make_host(self) -> HostLoop:
-        uvloop = importlib.import_module("uvloop")
-        self.loops.append(uvloop.new_event_loop())
-        return AsyncioHost(self.loops[-1])
-
-    def setup_method(self) -> None:
-        self.loops: list[asyncio.AbstractEventLoop] = []
-        super().setup_method()
-
-    def teardown_method(self) -> None:
-        super().teardown_method()
-        for loop in self.loops:
-            loop.close()
-
-    def test_close_leaves_no_fd_behind(self) -> None:
-        pytest.skip("uvloop keeps what it opened until its loop is closed, which was given to the host")
-
-
-class TestUvloopInItsOwnThread(TestUvloop):
     own_thread = True
 
 

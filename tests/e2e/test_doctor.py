@@ -15,6 +15,8 @@ from tests.helpers.xen.standin import XenStandIn
 
 NO_XEN = dict.fromkeys(("EVENTBRIDGE_LIBXL", "EVENTBRIDGE_LIBXENSTORE", "XENSTORED_PATH"), "/nowhere")
 
+OPTIONAL = "libvirt pyuv cffi uvloop selectors2 trio gi gevent twisted PySide6 PyQt6".split()
+
 
 def examined(env: dict[str, str] | None = None) -> tuple[dict[str, Any], int]:
     done = eventbridge("doctor", "--json", env=env)
@@ -39,7 +41,7 @@ def test_everything_that_the_tests_install_works() -> None:
 
 
 def test_what_is_not_installed_is_said_to_be_not_here_with_what_to_install(tmp_path: Path) -> None:
-    env = environment(blocking(tmp_path, "libvirt", "pyuv", "cffi", "uvloop", "selectors2"), **NO_XEN)
+    env = environment(blocking(tmp_path, *OPTIONAL), **NO_XEN)
     report, code = examined(env)
     states = {name: finding["state"] for name, finding in report["findings"].items()}
     here = {"asyncio", "select", "sim"}

@@ -36,6 +36,16 @@ if [ "$what" != demo ]; then
     need libc6-dev 'test -e /usr/include/stdio.h'
     need binutils 'command -v ld'
     need valgrind 'command -v valgrind'
+    # to build PyGObject
+    need libgirepository1.0-dev 'pkg-config --exists gobject-introspection-1.0'
+    need libcairo2-dev 'pkg-config --exists cairo'
+    need libglib2.0-dev 'pkg-config --exists glib-2.0'
+    # for Qt's QtWidgets, which qasync imports
+    need libegl1 'ls /usr/lib/*/libEGL.so.1'
+    need libgl1 'ls /usr/lib/*/libGL.so.1'
+    need libxkbcommon0 'ls /usr/lib/*/libxkbcommon.so.0'
+    need libfontconfig1 'ls /usr/lib/*/libfontconfig.so.1'
+    need libdbus-1-3 'ls /usr/lib/*/libdbus-1.so.3 /lib/*/libdbus-1.so.3 2>/dev/null | grep .'
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     install="apt-get install -y --no-install-recommends ${missing[*]}"
@@ -66,6 +76,10 @@ fi
 say "building pyuv (about 10 s)"
 CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0 2>/dev/null ||
     { say "pyuv could not be built: libuv is used through cffi"; pip install cffi; }
+if [ "$what" != demo ]; then
+    say "building PyGObject (about 20 s)" # from 3.51 on it wants girepository-2.0, which Debian 12 does not have
+    pip install 'PyGObject<3.51' gbulb || say "PyGObject could not be built: the glib host is left out"
+fi
 for part in demo test dev; do # what is more has in it what is less
     touch "$venv/.made-for-$part-$made"
     [ "$part" = "$what" ] && break

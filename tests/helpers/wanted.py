@@ -5,8 +5,11 @@ elsewhere it is a skip that says the same."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import shutil
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,6 +27,32 @@ def program(name: str, package: str) -> str:
 def missing(what: str, package: str) -> None:
     """End the test with what to install."""
     message = f"{what} is not installed: apt-get install -y --no-install-recommends {package}"
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def module(name: str) -> Any:
+    """A module of PyPI's, which tests/helpers/setup.sh installs, or the end of the test."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        _not_installed(f"{name} cannot be imported ({error})")
+
+
+def installed(name: str) -> None:
+    """As `module`, for what another process imports: no two bindings of Qt can be in one."""
+    if importlib.util.find_spec(name) is None:
+        _not_installed(f"{name} is not installed")
+
+
+def adapter(name: str) -> Any:
+    """The host adapter's module, likewise."""
+    return module(f"eventbridge.adapters.hosts.{name}")
+
+
+def _not_installed(what: str) -> NoReturn:
+    message = f"{what}: tests/helpers/setup.sh installs it"
     if os.geteuid() == 0 and shutil.which("apt-get"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
