@@ -13,7 +13,7 @@ demo: ## domain events of libvirt's test driver and of the simulated hypervisor,
 
 test: ## the tests (under 6 minutes)
 	@$(SETUP) test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n 4  # they wait more than they work: two processors have enough to do with four
 
 e2e-xen: ## the end-to-end tests inside a real Xen, booted in QEMU (under 3 minutes; fetches 80 MB once)
 	@$(SETUP) test
