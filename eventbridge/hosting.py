@@ -35,6 +35,7 @@ class LoopHost:
         self._running = 0  # runs of ours, one inside the other
         self._raised: BaseException | None = None
         self._closed = False
+        self._waking = threading.RLock()  # a loop is woken only while it is open; a signal's handler may come in
 
     # -- what an adapter says
 
@@ -69,10 +70,11 @@ class LoopHost:
     # -- HostLoop
 
     def call_soon_threadsafe(self, callback: Callback) -> None:
-        if self._closed:
-            raise HostUnavailable(f"this {self.name} loop is closed")
-        self._soon.append(callback)
-        self.wake()
+        with self._waking:
+            if self._closed:
+                raise HostUnavailable(f"this {self.name} loop is closed")
+            self._soon.append(callback)
+            self.wake()
 
     def is_loop_thread(self) -> bool:
         return self._thread is None or self._thread == threading.get_ident()
@@ -111,9 +113,10 @@ class LoopHost:
             self.stop_loop()
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._waking:
+            if self._closed:
+                return
+            self._closed = True
         if self._running:
             self.stop_loop()  # there is nothing left to run for; `run` gives back
         else:

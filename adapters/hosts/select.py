@@ -44,6 +44,7 @@ class SelectHost:
         self._stopping = False
         self._closed = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
+        self._waking = threading.RLock()  # the pipe is written to only while it is open; a signal's handler may come in
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -75,11 +76,12 @@ class SelectHost:
             self.selector.unregister(fd)
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
-        if self._closed:
-            raise HostUnavailable("this select loop is closed")
-        self._soon.append(callback)
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_w, b"!")
+        with self._waking:
+            if self._closed:
+                raise HostUnavailable("this select loop is closed")
+            self._soon.append(callback)
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_w, b"!")
 
     def is_loop_thread(self) -> bool:
         return self._thread is None or self._thread == threading.get_ident()
@@ -113,12 +115,13 @@ class SelectHost:
         self._stopping = True
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self.unwatch(self._wake_r)
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        with self._waking:
+            if self._closed:
+                return
+            self._closed = True
+            self.unwatch(self._wake_r)
+            os.close(self._wake_r)
+            os.close(self._wake_w)
         self._give_back()
 
     def _give_back(self) -> None:

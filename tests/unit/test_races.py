@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import threading
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from eventbridge import Bridge, Events
+from eventbridge import Bridge, Events, HostUnavailable
+from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.poller import EpollPoller
 from eventbridge.testing import busy
 from tests.helpers.manual import ManualHost
@@ -207,3 +209,22 @@ def test_a_thread_that_is_held_up_while_it_arms_loses_no_timeout() -> None:
         _on_a_thread(lambda: bridge.update_timeout(timer, 1))
         turn(bridge, timeout=0.1)
         assert fired.is_set()
+
+
+def test_a_loop_that_is_closed_while_another_thread_wakes_it_is_woken_or_refuses() -> None:
+    """D8: never does a wake-up go to an fd that is closed by then, or is somebody else's."""
+
+    class ClosedMeanwhile(collections.deque[Any]):
+        def append(self, step: Any) -> None:
+            super().append(step)
+            closing.start()
+            closing.join(0.05)  # as far as it gets
+
+    host = SelectHost()
+    closing = threading.Thread(target=host.close)
+    host._soon = ClosedMeanwhile()
+    host.call_soon_threadsafe(lambda: None)
+    closing.join(10)
+    assert not closing.is_alive()
+    with pytest.raises(HostUnavailable):
+        host.call_soon_threadsafe(lambda: None)
