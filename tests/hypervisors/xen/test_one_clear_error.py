@@ -72,6 +72,7 @@ def test_no_permission_on_xenstoreds_socket_says_so_and_what_to_do(
 
 
 def test_nor_does_the_driver_get_past_it(xen: XenStandIn, bridge: Bridge, generation: str) -> None:
+    library.libxl()  # loaded before: nobody may read its file
     fds = open_fds()
     with as_nobody(xen.socket), pytest.raises(HypervisorError, match=r"cannot connect to xenstored.*no permission"):
         drivers.find(URI).subscribe(URI, bridge, lambda event: None)

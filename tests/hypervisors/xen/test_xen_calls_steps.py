@@ -148,7 +148,9 @@ def test_time_may_be_awaited_too(owner: Owner, host: str) -> None:
             return "later"
 
         asked = begun(owner, work)
+        tick = bridge.add_timeout(5, lambda id, opaque: None)  # makes passes: what is waited for, a worker makes true
         assert bridge.run(until=asked.done.is_set, timeout=PATIENCE)
+        bridge.remove_timeout(tick)
         assert asked.value() == "later"
         assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
 
