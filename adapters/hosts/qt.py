@@ -34,6 +34,10 @@ def _core() -> Any:
 Qt = _core()
 
 
+# Looked up here, once: PySide makes its enumerations when they are first asked for, and not safely from two threads.
+_BELL = Qt.QEvent.Type.User
+
+
 class QtHost(LoopHost):
     """``QtHost()`` on this thread's event loop, whether `run` runs it or your ``app.exec()``; an application object is
     made where there is none.  ``QtHost(apart=True)`` is on none until `run`, and then on that of whichever thread runs
@@ -71,7 +75,7 @@ class QtHost(LoopHost):
     def wake(self) -> None:
         bell = self._bell
         if bell is not None:  # else the next run begins with them
-            Qt.QCoreApplication.postEvent(bell, Qt.QEvent(Qt.QEvent.Type.User))
+            Qt.QCoreApplication.postEvent(bell, Qt.QEvent(_BELL))
 
     def interrupted(self, error: BaseException) -> None:
         self.report(error, "that ends the application")
@@ -128,7 +132,7 @@ class _Bell(Qt.QObject):  # type: ignore[name-defined,misc]  # it is whichever b
         self._host = host
 
     def event(self, event: Any) -> bool:
-        if event.type() == Qt.QEvent.Type.User:
+        if event.type() == _BELL:
             self._host.run_soon()
             return True
         return bool(super().event(event))
