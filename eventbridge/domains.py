@@ -2,7 +2,8 @@
 
 It is a name and no more: it holds nothing of the hypervisor's, and goes on working when the hypervisor was lost and is
 back, or the domain has stopped and runs again.  Every method begins a `Call` and returns at once; ``timeout`` is in
-seconds, for the domain's job and the hypervisor's answer together, and 30 unless said otherwise.  Any thread.
+seconds, for the domain's job and the hypervisor's answer together, and 30 unless said otherwise;
+``of`` is the token of an asynchronous job that is held (`Domain.hold`), of which the call is a part.  Any thread.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class Domain:
 
     # -- asking
 
-    def info(self, *, nowait: bool = False, timeout: float | None = None) -> Call[DomainInfo]:
+    def info(self, *, nowait: bool = False, timeout: float | None = None, of: Ticket | None = None) -> Call[DomainInfo]:
         """How it is.  ``nowait``: `JobBusy` at once, where it would have to wait for somebody."""
-        return self._ask("info", timeout, nowait=nowait)
+        return self._ask("info", timeout, nowait=nowait, of=of)
 
     def console_info(
         self, kind: ConsoleKind | None = None, number: int = 0, *, timeout: float | None = None
@@ -76,29 +77,29 @@ class Domain:
         """Run it."""
         return self._ask("start", timeout, paused=paused)
 
-    def suspend(self, *, timeout: float | None = None) -> Call[None]:
+    def suspend(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """Stop its processors."""
-        return self._ask("suspend", timeout)
+        return self._ask("suspend", timeout, of=of)
 
-    def resume(self, *, timeout: float | None = None) -> Call[None]:
+    def resume(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """Let its processors go on."""
-        return self._ask("resume", timeout)
+        return self._ask("resume", timeout, of=of)
 
-    def shutdown(self, *, timeout: float | None = None) -> Call[None]:
+    def shutdown(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """Ask its guest to; that it has is an event."""
-        return self._ask("shutdown", timeout)
+        return self._ask("shutdown", timeout, of=of)
 
-    def reboot(self, *, timeout: float | None = None) -> Call[None]:
+    def reboot(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """Ask its guest to; that it has is an event."""
-        return self._ask("reboot", timeout)
+        return self._ask("reboot", timeout, of=of)
 
-    def destroy(self, *, timeout: float | None = None) -> Call[None]:
+    def destroy(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """End it, whatever its guest does and whoever holds it for long."""
-        return self._ask("destroy", timeout)
+        return self._ask("destroy", timeout, of=of)
 
-    def undefine(self, *, timeout: float | None = None) -> Call[None]:
+    def undefine(self, *, timeout: float | None = None, of: Ticket | None = None) -> Call[None]:
         """Forget its definition."""
-        return self._ask("undefine", timeout)
+        return self._ask("undefine", timeout, of=of)
 
     # -- what takes long
 

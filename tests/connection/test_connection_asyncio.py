@@ -140,5 +140,22 @@ def test_a_held_job_keeps_others_out_for_several_steps(one: Scripted) -> None:
     run(main)
 
 
+def test_a_step_of_a_held_job_is_let_in_where_others_are_not(one: Scripted) -> None:
+    """A normal job that names its asynchronous one passes its mask, as libvirt's nested jobs do."""
+
+    async def main() -> None:
+        async with eventbridge.connect(one.uri) as hv:
+            domain = await hv.domain("d1")
+            async with domain.hold(eventbridge.Job.SNAPSHOT) as token:
+                await domain.suspend(of=token)
+                with pytest.raises(eventbridge.JobTimeout, match="snapshot"):
+                    await domain.resume(timeout=0.01)
+                await domain.resume(of=token)
+            with pytest.raises(eventbridge.JobAborted, match="does not run any more"):
+                await domain.suspend(of=token)
+
+    run(main)
+
+
 async def _look(domain: eventbridge.Domain) -> object:
     return await domain.info()
