@@ -39,8 +39,14 @@ log = logging.getLogger(__name__)
 
 def migrate(domain: Domain, destination: str | Domain | Connection, options: Mapping[str, Any]) -> LongCall[Any]:
     """As `Domain.migrate`."""
+    from .connection import Connection as There
     from .domains import Domain as Target
 
+    if not isinstance(destination, str | Target | There):
+        raise TypeError(
+            "a destination is a URI that the hypervisor can reach, a Connection, or a Domain there; "
+            f"found {destination!r}"
+        )
     if isinstance(destination, str):
         arguments = {"to": destination, **options}
         return domain.connection.ask_long("migrate", domain.ref, arguments=arguments)

@@ -169,6 +169,13 @@ def test_what_a_hypervisor_cannot_do_says_what_it_can(desk: Desk) -> None:
         call.result()
 
 
+def test_a_destination_that_is_none_is_refused_at_once_and_nothing_is_held(desk: Desk) -> None:
+    d1 = domain(desk, "d1")
+    with pytest.raises(TypeError, match=r"a destination is a URI .*; found 7"):
+        d1.migrate(7)  # type: ignore[arg-type]  # that is what is tried
+    assert d1.job is None
+
+
 def test_a_loss_ends_what_is_under_way_and_frees_its_domains(desk: Desk) -> None:
     d1 = domain(desk, "d1")
     desk.hypervisor.holds_answers = True
