@@ -54,7 +54,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     # of a migration's destination, whose MIGRATION_IN job whoever migrates holds from the first of these to the last;
     # ``source`` is the DomainRef of who comes, ``domain`` who is there to become it, where the hypervisor has such.
-    # `prepare` answers with what ``migrate`` is given as ``to``
+    # `prepare` answers with what ``migrate`` is given as ``to``; where it is refused nothing is left to be cancelled
     "migrate_prepare": Operation(None, "str: where it listens", arguments=("source", "listen")),
     "migrate_finish": Operation(None, "DomainInfo as it runs now", None, ("source",)),
     "migrate_cancel": Operation(None, "None: nothing of it is left", arguments=("source",)),

@@ -55,31 +55,36 @@ def finish(vm: Vm, request: Request) -> Script:
         yield Wait(POLL_SECONDS)
     while (yield from vm.status()) == "inmigrate":  # a step behind, in the main loop (process_incoming_migration_bh)
         yield Wait(SETTLE_SECONDS)
-    if forget(vm):
+    if vm.listening is None or AWAITED.get(vm.listening, True):
         yield Command("cont")
         vm.should_run = True
+    forget(vm)  # not before it runs: until then it can be called off
     return (yield from info(vm, request))
 
 
 def cancel(vm: Vm, request: Request) -> Script:
-    """QEMU cannot be told to stop listening but by its end; nor may what has come in run beside its source."""
+    """QEMU cannot be told to stop listening but by its end; nor may what has come in run beside its source.  One that
+    awaits nobody, and nobody came to, is somebody's domain: it is not ended.
+    """
+    if vm.listening is None and not vm.life.incoming:
+        raise vm.refusal("migrate_cancel", "nothing is on its way to it: destroy() ends it")
     vm.life.expect_end("failed")
     forget(vm)
     yield from end(vm)
 
 
-def forget(vm: Vm) -> bool:
-    """Nobody is awaited any more.  Was who came running?"""
+def forget(vm: Vm) -> None:
+    """Nobody is awaited any more."""
     to, vm.listening = vm.listening, None
     if to is None:
-        return True
+        return
     kind, _, path = to.partition(":")
     if kind == "unix":  # QEMU leaves it there
         with contextlib.suppress(OSError):
             os.unlink(path)
             if os.path.dirname(path).startswith(os.path.join(tempfile.gettempdir(), _PREFIX)):
                 os.rmdir(os.path.dirname(path))
-    return AWAITED.pop(to, True)
+    AWAITED.pop(to, None)
 
 
 def _somewhere(vm: Vm) -> str:

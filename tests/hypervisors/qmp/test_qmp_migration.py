@@ -59,6 +59,16 @@ def test_the_source_takes_back_what_is_not_confirmed(rig: Rig, pair: Pair) -> No
     assert pair.source.said == ["started booted", "suspended migrated", "resumed migrated"]
 
 
+def test_a_domain_that_nobody_comes_to_is_not_called_off(rig: Rig, pair: Pair) -> None:
+    """Cancelling ends a QEMU that waits, or holds what its source still has: never one that runs by itself."""
+    assert "nothing is on its way to it" in str(pair.source.begin("migrate_cancel").error())
+    pair.source.ask("migrate", to=pair.prepare(), live=True)
+    pair.destination.ask("migrate_finish")
+    assert "nothing is on its way to it" in str(pair.destination.begin("migrate_cancel").error())
+    assert pair.there.side.status == "running"
+    assert "stopped failed" not in pair.destination.story
+
+
 def test_confirming_what_has_not_gone_changes_nothing(rig: Rig, pair: Pair) -> None:
     pair.source.ask("migrate_confirm", succeeded=False)
     assert "it has not gone over" in str(pair.source.begin("migrate_confirm", succeeded=True).error())
