@@ -8,4 +8,8 @@ process's life.  `interleave.py` goes round all cells several times, so that wha
 contenders alike; `results.py` makes medians and ratios of it, `targets.py` says what is wanted, and `table.py` and
 `plot.py` show it.
 
+Two families of contenders.  Those of libvirt's event implementations go through its C API.  `hosts.py` compares, on
+every host loop and without libvirt, a bridge with that loop's own watches; they have a table of their own
+(`hosts_table.py`).
+
 Libraries of others are imported by name, inside the worker's process, when the contender that needs them starts."""

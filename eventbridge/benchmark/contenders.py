@@ -19,13 +19,20 @@ from typing import Any
 from eventbridge.bridge import Bridge, attach
 
 from . import direct
-from .rigs import Api, AsyncioRig, Rig, TurnRig
+from .hosts import HOSTS
+from .rigs import Api, AsyncioRig, Rig, TurnRig, handles_only, of_a_bridge
 
 INSTALL = {
     "libvirt": "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python",
     "libvirtaio": "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python",
     "uvloop": "pip install eventbridge[uvloop]",
     "pyuv": "pip install pyuv (tests/helpers/setup.sh tells how it builds)",
+    "trio": "pip install eventbridge[trio]",
+    "gi": "apt-get install libgirepository1.0-dev pkg-config gcc, then pip install eventbridge[glib]",
+    "gevent": "pip install eventbridge[gevent]",
+    "twisted": "pip install eventbridge[twisted]",
+    "PySide6": "pip install eventbridge[qt]",
+    **{module: f"pip install {module}" for module in ("rloop", "tornado", "gbulb", "qasync")},
 }
 
 
@@ -59,17 +66,6 @@ def _through_libvirt() -> Api:
         libvirt.virEventAddTimeout,
         libvirt.virEventUpdateTimeout,
         libvirt.virEventRemoveTimeout,
-    )
-
-
-def _of_a_bridge(bridge: Bridge) -> Api:
-    return Api(
-        bridge.add_handle,
-        bridge.update_handle,
-        bridge.remove_handle,
-        bridge.add_timeout,
-        bridge.update_timeout,
-        bridge.remove_timeout,
     )
 
 
@@ -165,7 +161,7 @@ class LoneHost:
 
 def _ours_alone() -> Rig:
     host = LoneHost()
-    return TurnRig(_of_a_bridge(Bridge(host)), host.turn)
+    return TurnRig(of_a_bridge(Bridge(host)), host.turn)
 
 
 def _bare_epoll() -> Rig:
@@ -181,10 +177,7 @@ def _bare_epoll() -> Rig:
         for fd, events in waiting.poll():
             callbacks[fd](fd, events)
 
-    def refuse(*_: object) -> int:
-        raise NotImplementedError("a bare epoll loop has handles, and nothing else")
-
-    return TurnRig(Api(add_handle, refuse, refuse, refuse, refuse, refuse), turn)
+    return TurnRig(handles_only(add_handle), turn)
 
 
 _C = "libvirt-c"
@@ -228,3 +221,10 @@ CONTENDERS: dict[str, Contender] = {
     "ours": Contender(_ours_alone, (), "the core alone: no libvirt, no host but poll(2)", ("epoll",)),
     "epoll": Contender(_bare_epoll, (), "a bare epoll loop in Python"),
 }
+for _name, _host in HOSTS.items():
+    CONTENDERS[f"bridge@{_name}"] = Contender(
+        _host.with_bridge, _host.needs, f"eventbridge on {_name}, no libvirt", (f"watch@{_name}",)
+    )
+    CONTENDERS[f"watch@{_name}"] = Contender(
+        _host.with_watches, _host.needs, f"the thinnest mapping to {_name}, no libvirt; for each fd: {_host.watch}"
+    )

@@ -70,6 +70,14 @@ class Results:
         found = median(quotients) if quotients else math.nan
         return found if 0 < found < math.inf else None
 
+    def more(self, workload: str, metric: str, contender: str, rival: str) -> float | None:
+        """By how much ``contender``'s figure is above ``rival``'s, in the metric's unit: as `ratio`, of differences."""
+        ours = self.series.get((workload, metric, contender), {})
+        theirs = self.series.get((workload, metric, rival), {})
+        differences = [value - theirs[round] for round, value in ours.items() if round in theirs]
+        found = median(differences) if differences else math.nan
+        return found if math.isfinite(found) else None
+
     def rivals(self, workload: str, metric: str) -> list[str]:
         """What the contenders of a workload can be compared with here: a rival's name, without its host."""
         found = (
@@ -94,7 +102,10 @@ class Results:
 
     def _judge(self, target: Target) -> Verdict:
         key = (target.workload, target.metric, target.contender)
-        found = self.median(*key) if target.rival is None else self.ratio(*key, target.rival)
+        if target.rival is None:
+            found = self.median(*key)
+        else:
+            found = (self.more if target.more else self.ratio)(*key, target.rival)
         return Verdict(target, WORKLOADS[target.workload].metric(target.metric), found)
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +125,7 @@ class Results:
                     "metric": verdict.target.metric,
                     "contender": verdict.target.contender,
                     "rival": verdict.target.rival,
+                    "more_than_rival": verdict.target.more,
                     "at_most" if verdict.metric.less else "at_least": verdict.target.bound,
                     "found": verdict.found if verdict.found != math.inf else None,
                     "met": verdict.met,

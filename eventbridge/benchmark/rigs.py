@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
+from eventbridge.bridge import Bridge
+
 Figures: TypeAlias = dict[str, float | None]
 """What a measurement found, by the key of its metric; None: it never came about."""
 
@@ -35,6 +37,27 @@ class Api:
     add_timeout: Callable[[int, Callable[..., object], object], int]
     update_timeout: Callable[[int, int], object]
     remove_timeout: Callable[[int], object]
+
+
+def of_a_bridge(bridge: Bridge) -> Api:
+    """A bridge's own."""
+    return Api(
+        bridge.add_handle,
+        bridge.update_handle,
+        bridge.remove_handle,
+        bridge.add_timeout,
+        bridge.update_timeout,
+        bridge.remove_timeout,
+    )
+
+
+def handles_only(add_handle: Callable[[int, int, Callable[..., object], object], int]) -> Api:
+    """Of what has handles, and nothing else."""
+
+    def refuse(*_: object) -> int:
+        raise NotImplementedError("this contender adds handles, and can do nothing else")
+
+    return Api(add_handle, refuse, refuse, refuse, refuse, refuse)
 
 
 class Rig(Protocol):

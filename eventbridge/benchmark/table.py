@@ -3,49 +3,14 @@ out.  Pure: text out of `Results`."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
-from collections.abc import Iterable
 
+from . import hosts_table
+from .cells import align, number, ratio
 from .contenders import CONTENDERS
 from .results import Results, Verdict
-from .workloads import Metric, label
-
-
-def number(value: float | None) -> str:
-    """Three digits that count, and thousands as k or M."""
-    if value is None:
-        return "-"
-    if value == math.inf:
-        return "never"
-    for above, divisor, suffix in ((999_500, 1e6, " M"), (9_995, 1e3, " k")):
-        if abs(value) >= above:
-            return _three(value / divisor) + suffix
-    return _three(value)
-
-
-def _three(value: float) -> str:
-    if 0 < abs(value) < 0.0995:
-        return f"{value:.1g}"
-    decimals = 0 if abs(value) >= 99.95 or value == int(value) else 1 if abs(value) >= 9.995 else 2
-    return f"{value:.{decimals}f}"
-
-
-def ratio(value: float | None) -> str:
-    """How many times as much."""
-    return "-" if value is None else f"{_three(value)}x"
-
-
-def align(rows: list[list[str]], left: int = 1) -> Iterable[str]:
-    """Columns of equal width, the first ``left`` of them flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+from .workloads import HOST_WORKLOADS, Metric, label
 
 
 def block(results: Results, workload: str, metric: Metric) -> list[str]:
@@ -75,8 +40,8 @@ def targets(verdicts: list[Verdict]) -> list[str]:
     words = {True: "met", False: "MISSED", None: "not measured"}
     for verdict in verdicts:
         target, metric = verdict.target, verdict.metric
-        sign, show = "<=" if metric.less else ">=", number if target.rival is None else ratio
-        unit = f" {metric.unit}" if target.rival is None else f" {target.rival}"
+        sign, show = "<=" if metric.less else ">=", number if target.rival is None or target.more else ratio
+        unit = f" {target.rival}" if show is ratio else f" {metric.unit}" + " more" * target.more
         what = label(target.workload, metric)
         wanted = f"{sign} {show(target.bound)}{unit}"
         rows.append([what, target.contender, wanted, show(verdict.found), words[verdict.met]])
@@ -92,8 +57,9 @@ def render(results: Results) -> str:
     if results.interrupted:
         lines[0] += ", interrupted"
     for workload, _, metric in results.measured():
-        if metric.shown:
+        if metric.shown and workload not in HOST_WORKLOADS:
             lines += ["", *block(results, workload, metric)]
+    lines += hosts_table.block(results)
     verdicts = results.verdicts()
     if verdicts:
         met = sum(verdict.met is True for verdict in verdicts)

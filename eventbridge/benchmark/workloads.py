@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from . import latency, library, throughput, weight
+from .hosts import HOSTS
 from .rigs import Figures
 
 Measure = Callable[..., Coroutine[Any, Any, Figures]]
@@ -48,6 +49,7 @@ def label(workload: str, metric: Metric) -> str:
     return f"{workload} {metric.key}" if several else workload
 
 
+_HOSTS = tuple(f"{what}@{host}" for host in HOSTS for what in ("bridge", "watch"))
 _OURS = ("ours@asyncio", "ours@uvloop", "ours@libuv", "ours@select")
 _LIBVIRTAIO = ("libvirtaio@asyncio", "libvirtaio@uvloop")
 _DIRECT = ("direct@asyncio", "direct@uvloop", "direct@libuv", "direct@select")
@@ -74,6 +76,10 @@ def _dispatch(active: int, idle: int = 0, *, alone: bool = False) -> Workload:
     )
 
 
+def _on_hosts(active: int, idle: int = 0) -> Workload:
+    return replace(_dispatch(active, idle), contenders=_HOSTS)
+
+
 def _operations(subject: str, **titles: str) -> tuple[Metric, ...]:
     return tuple(Metric(key, f"{title} {subject}", "calls/CPU s") for key, title in titles.items())
 
@@ -98,6 +104,10 @@ def _rpc(how: str, *, in_thread: bool) -> Workload:
     )
 
 
+HOST_WORKLOADS = {
+    "host-1": "1 ready", "host-10": "10", "host-100": "100", "host-1000": "1000", "host-idle": "10 of 18,910"
+}  # fmt: skip
+"""Those that compare on every host loop; and what heads their column in a table of them."""
 _TIMES = "x without any"
 _QUANTILES = (("p50", "median"), ("p99", "99th percentile"))
 
@@ -157,4 +167,11 @@ WORKLOADS: dict[str, Workload] = {
     "rpc-loop": _rpc("made by the loop's thread", in_thread=False),
     "rpc-thread": _rpc("made by another thread, the loop asleep", in_thread=True),
     **{f"core-{active}": _dispatch(active, alone=True) for active in (1, 10, 100, 1000)},
+    "host-1": Workload(
+        throughput.wake,
+        (*_rates("1 ready, every host"), Metric("wake", "a wake, every host", "us", less=True)),
+        _HOSTS,
+    ),
+    **{f"host-{active}": _on_hosts(active) for active in (10, 100, 1000)},
+    "host-idle": _on_hosts(10, 18_900),
 }

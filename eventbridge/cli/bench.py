@@ -20,14 +20,15 @@ from eventbridge.benchmark.libvirtd import NoLibvirtd, private_libvirtd
 from eventbridge.benchmark.plot import svg
 from eventbridge.benchmark.results import Results
 from eventbridge.benchmark.table import render
-from eventbridge.benchmark.workloads import WORKLOADS
+from eventbridge.benchmark.workloads import HOST_WORKLOADS, WORKLOADS
 
 from . import terminal
 
 EXAMPLES = """\
 examples:
-  eventbridge bench                                  everything, about 10 minutes
+  eventbridge bench                                  everything but --hosts, about 10 minutes
   eventbridge bench --quick                          what has a target, about a minute
+  eventbridge bench --hosts                          every host loop with and without a bridge, about 8 minutes
   eventbridge bench --only ready handles             the workloads whose names begin so
   eventbridge bench --only wake --contenders ours --rounds 9
   eventbridge bench --json --plot bench.svg > bench.json
@@ -67,6 +68,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_known(CONTENDERS, "contender"),
         help="only these; a name's beginning stands for all that begin so",
     )
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="every host loop: a bridge on it beside watches of its own, without libvirt (short for --only host)",
+    )
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"how often each is measured ({ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and contenders, shorter: rough")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
@@ -99,9 +105,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, results: Results) -> None:
-    workloads = [name for group in args.only for name in group] if args.only else list(WORKLOADS)
+    workloads = [name for group in args.only or () for name in group] + list(HOST_WORKLOADS) * args.hosts
+    if not workloads:
+        workloads = [name for name in WORKLOADS if name not in HOST_WORKLOADS]
     contenders = [name for group in args.contenders for name in group] if args.contenders else list(CONTENDERS)
-    if args.quick and not args.contenders:
+    if args.quick and not args.contenders and HOST_WORKLOADS.keys().isdisjoint(workloads):
         contenders = list(QUICK_CONTENDERS)
     cells = plan(dict.fromkeys(workloads), contenders, results)
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import pytest
 
 from eventbridge.benchmark import contenders
 from eventbridge.benchmark.contenders import CONTENDERS
+from eventbridge.benchmark.files import Unfit
+from eventbridge.benchmark.host_rigs import CallbackRig, Resume
+from eventbridge.benchmark.hosts import HOSTS, SELECT_LIMIT
 from eventbridge.benchmark.interleave import interleave, launch_worker, plan
 from eventbridge.benchmark.libvirtd import NoLibvirtd, private_libvirtd
 from eventbridge.benchmark.results import Results
-from eventbridge.benchmark.workloads import WORKLOADS
+from eventbridge.benchmark.rigs import Figures, handles_only
+from eventbridge.benchmark.workloads import HOST_WORKLOADS, WORKLOADS
 from eventbridge.cli import bench
 
 CELLS = [("ready-1", "ours@asyncio"), ("ready-1", "libvirt-c"), ("ready-10", "ours@asyncio")]
@@ -122,7 +126,7 @@ def test_every_contender_dispatches(contender: str) -> None:
     reason = CONTENDERS[contender].missing()
     if reason is not None:
         pytest.skip(reason)
-    workload = next(name for name in ("ready-10", "core-10") if contender in WORKLOADS[name].contenders)
+    workload = next(name for name in ("ready-10", "core-10", "host-10") if contender in WORKLOADS[name].contenders)
     figures = launch_worker(workload, contender, 0.01)["figures"]
     assert figures["per_second"] > 0
 
@@ -137,7 +141,96 @@ def test_every_contender_adds_updates_and_removes(workload: str, contender: str)
     assert "limit is" in found.get("left_out", "") or all(rate > 0 for rate in found["figures"].values()), found
 
 
+# -- the hosts
+
+
+def test_select_is_told_why_it_cannot_watch_a_high_fd_and_poll_watches_it() -> None:
+    api = HOSTS["select"].with_watches().api
+    with pytest.raises(Unfit, match=r"select\(2\) takes no fd of 1024 or above"):
+        api.add_handle(SELECT_LIMIT, 1, quiet, None)
+    HOSTS["poll"].with_watches().api.add_handle(SELECT_LIMIT, 1, quiet, None)  # poll(2) does not mind: no exception
+
+
+class QueueLoop:
+    """A stand-in for a loop of callbacks that loses what leaves them: it calls what it was given, in that order."""
+
+    def __init__(self) -> None:
+        self._due: list[Resume] = []
+        self._going = True
+
+    def later(self, seconds: float, callback: Resume) -> None:
+        self._due.append(callback)
+
+    def run(self) -> None:
+        while self._going:
+            self._due.pop(0)()
+
+    def stop(self) -> None:
+        self._going = False
+
+    def rig(self) -> CallbackRig:
+        return CallbackRig(handles_only(lambda *_: 1), self.later, self.run, self.stop)
+
+
+def test_a_measurement_on_a_loop_of_callbacks_sleeps_waits_for_signals_and_gives_its_figures() -> None:
+    loop = QueueLoop()
+
+    async def work(rig: CallbackRig) -> Figures:
+        await rig.sleep(0.1)
+        signal = rig.signal()
+        loop.later(0.0, signal.set)
+        await signal.wait()
+        await signal.wait()  # it is set: nothing to wait for
+        return {"rate": 7.0}
+
+    assert loop.rig().run(work) == {"rate": 7.0}
+
+
+def test_what_goes_wrong_in_a_measurement_comes_out_of_the_loop_that_would_lose_it() -> None:
+    async def work(rig: CallbackRig) -> Figures:
+        await rig.sleep(0.1)
+        rig.api.remove_handle(1)
+        raise AssertionError("a contender that only adds handles has removed one")
+
+    with pytest.raises(NotImplementedError, match="adds handles"):
+        QueueLoop().rig().run(work)
+
+
 # -- the command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts"), [([], False), (["--quick"], False), (["--hosts"], True), (["--hosts", "--quick"], True)]
+)
+def test_the_hosts_are_measured_where_that_is_asked_for_and_then_alone(
+    arguments: list[str], hosts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[str] = []
+
+    def note(workloads: Iterable[str], *_: object) -> list[Any]:
+        planned.extend(workloads)
+        return []
+
+    monkeypatch.setattr(bench, "plan", note)
+    bench.run(parse(*arguments))
+    assert planned
+    assert all((name in HOST_WORKLOADS) is hosts for name in planned)
+
+
+def test_the_hosts_table_has_a_row_for_every_host_and_says_what_a_wake_costs_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def launch(workload: str, contender: str, budget: float, libvirtd: str | None = None) -> dict[str, Any]:
+        wake = 3.0 if contender.startswith("bridge@") else 2.0
+        return {"figures": {"per_cpu_second": 1e6 / wake, "per_second": 1e6 / wake, "wake": wake}}
+
+    monkeypatch.setattr(bench, "launch_worker", launch)
+    assert bench.run(parse("--hosts", "--rounds", "1")) == 0
+    shown = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in shown if line.startswith("  ")}
+    for name in (name for name in HOSTS if CONTENDERS[f"bridge@{name}"].missing() is None):
+        assert rows[name] == ["0.67x"] * len(HOST_WORKLOADS) + ["3", "2", "1"]
+    assert not [line for line in shown if "median" in line.split()], "no block of its own for each workload"
 
 
 def test_the_command_measures_draws_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

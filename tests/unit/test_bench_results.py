@@ -10,11 +10,13 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
+from eventbridge.benchmark.cells import number, ratio
 from eventbridge.benchmark.contenders import CONTENDERS
+from eventbridge.benchmark.hosts import HOSTS
 from eventbridge.benchmark.latency import quantile
 from eventbridge.benchmark.plot import COLOURS, svg
 from eventbridge.benchmark.results import Results
-from eventbridge.benchmark.table import number, ratio, render
+from eventbridge.benchmark.table import render
 from eventbridge.benchmark.targets import TARGETS
 from eventbridge.benchmark.workloads import WORKLOADS
 
@@ -73,6 +75,31 @@ def test_a_target_of_less_is_met_up_to_its_bound(found: float | None, met: bool)
     assert verdict.met is met
 
 
+def wakes(bridge: list[float | None], watch: list[float | None]) -> Results:
+    """Results of the workload host-1 on trio, in microseconds a wake."""
+    results = Results()
+    for contender, values in (("bridge@trio", bridge), ("watch@trio", watch)):
+        for round, value in enumerate(values):
+            results.add("host-1", contender, round, {"wake": value})
+    return results
+
+
+def test_what_is_more_is_the_median_of_the_rounds_differences() -> None:
+    results = wakes([9.0, 12.0, 18.0, None], [8.0, 10.0, 17.5, 7.0])
+    assert results.more("host-1", "wake", "bridge@trio", "watch@trio") == 1.5, "the last never came about"
+    assert wakes([9.0], []).more("host-1", "wake", "bridge@trio", "watch@trio") is None
+
+
+@pytest.mark.parametrize(("bridge", "met"), [([8.5], True), ([9.2], True), ([9.4], False), ([], None)])
+def test_a_target_of_a_difference_is_met_up_to_its_bound(bridge: list[float | None], met: bool | None) -> None:
+    """8 us a wake of trio's own: 1.3 us more are allowed, and the ratio to it is not what is judged."""
+    results = wakes(bridge, [8.0])
+    verdicts = {verdict.target.contender: verdict for verdict in results.verdicts() if verdict.target.more}
+    assert verdicts["bridge@trio"].met is met
+    assert verdicts["bridge@glib"].met is None
+    assert any("<= 1.30 us more" in line for line in render(results).splitlines())
+
+
 def test_only_the_targets_of_what_was_measured_are_judged() -> None:
     assert {verdict.target.workload for verdict in of(ours_asyncio=[1.0]).verdicts()} == {"ready-10"}
     assert Results().verdicts() == []
@@ -86,9 +113,11 @@ def test_every_target_is_of_a_metric_and_contenders_that_there_are() -> None:
         assert target.rival is None or target.rival in CONTENDERS[target.contender].rivals
 
 
-def test_every_rival_is_a_contender_and_every_contender_has_a_colour_and_a_workload() -> None:
+def test_every_rival_is_a_contender_and_every_contender_has_a_workload_and_a_colour_where_it_is_drawn() -> None:
     measured = {contender for workload in WORKLOADS.values() for contender in workload.contenders}
-    assert measured == set(CONTENDERS) == set(COLOURS)
+    hosts = {f"{what}@{host}" for host in HOSTS for what in ("bridge", "watch")}  # in a table of their own
+    assert measured == set(CONTENDERS) == set(COLOURS) | hosts
+    assert not hosts & set(COLOURS)
     assert {rival for contender in CONTENDERS.values() for rival in contender.rivals} < set(CONTENDERS)
 
 
