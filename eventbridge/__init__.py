@@ -6,6 +6,8 @@ from .backoff import Backoff
 from .bridge import Bridge, Stats, attach
 from .calls import Call, LongCall
 from .connection import Connection, connect, open
+from .diagnosis.slow import SlowCallback
+from .diagnosis.tracing import Trace
 from .domains import Domain
 from .errors import (
     BridgeClosed,
@@ -57,8 +59,10 @@ __all__ = [
     "LongCall",
     "NoSuchDomain",
     "Progress",
+    "SlowCallback",
     "Stats",
     "StreamLagged",
+    "Trace",
     "UnknownHandle",
     "attach",
     "connect",

@@ -137,6 +137,8 @@ class Ask:
 
     def begin(self, *, nowait: bool = False, of: Ticket | None = None) -> None:
         """Set out.  Whatever is in the way is the call's error; nothing is raised."""
+        for observer in self._connection.bridge.observers:
+            observer.asked(self)
         refusal = self._refusal()
         if refusal is not None:
             self._fail(refusal)
@@ -218,6 +220,8 @@ class Ask:
         deadline = None if self._seconds is None else self._began + self._seconds
         request = self._request = Request(self.operation, self.domain, self._arguments, self, deadline)
         connection.under_way[request] = None
+        for observer in connection.bridge.observers:
+            observer.begun(self)
         session = connection.session
         if self.call.done:
             request.refuse(self._given_up())
@@ -238,6 +242,8 @@ class Ask:
     def ended(self, request: Request, value: Any, error: BaseException | None) -> None:
         """As `requests.Reply.ended`."""
         self._connection.under_way.pop(request, None)
+        for observer in self._connection.bridge.observers:
+            observer.answered(self, error)
         if error is None and self._convert is not None:
             try:
                 value = self._convert(value)

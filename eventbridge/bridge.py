@@ -12,20 +12,23 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from . import host as hosts
+from .diagnosis.bridged import Diagnosed
+from .diagnosis.stats import Stats as Stats
 from .dispatcher import Dispatcher
 from .errors import BridgeForked, HostUnavailable, UnknownHandle
 from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
-from .host import AwaitingHost, HostLoop, RunnableHost
+from .host import HostLoop, RunnableHost, awaiting
 from .masks import effective
 from .models import AttachedSource, DirectSource
+from .moving import Berth
 from .poll_fallback import best_poller
 from .poller import PollerProtocol
 from .registry import Registry
-from .sides import hook_side
+from .running import Runs, on_loop, runs_here
+from .sides import DEBUG, hook_side, loop_side
 from .timers import Timer
 from .transfer import give
 
@@ -34,30 +37,14 @@ LONGEST_TIMEOUT = 2**31 - 1
 """Milliseconds: what fits libvirt's C int; 24 days."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a bridge has done so far; the times are in seconds."""
-
-    host: str
-    handles: int
-    timeouts: int
-    passes: int
-    callbacks: int
-    errors: int
-    slowest: float
-    """How long the slowest callback took."""
-    slowest_callback: str
-    lag: float
-    """The most that a timeout was called after its deadline."""
-
-
-class Bridge:
+class Bridge(Diagnosed):
     """One dispatcher on one host loop.
 
     ``host`` is a name (``"select"``, ``"libuv"``, ``"asyncio"``...), a `HostLoop`, or None for the loop that is
     running in this thread.  By name, a host that finds no running loop makes one of its own, to be run by `run`.
     ``on_error(exception, context)`` is told of each exception of a callback or free, on the loop's thread; without it
-    the host loop's own exception handler is.
+    the host loop's own exception handler is.  ``debug``: callbacks of 0.1 s and more are logged, with what they are at
+    (`report_slow`); by default so in Python's development mode (see sides.py).
 
     Raises `HostUnavailable` where there is no such host or no such loop.  Every method may be called from any thread
     unless it says otherwise. Upstream of the six: libvirt's ``virEventRegisterImpl`` (libvirt-event.h).
@@ -69,6 +56,7 @@ class Bridge:
         *,
         on_error: ErrorHandler | None = None,
         poller: PollerProtocol | None = None,
+        debug: bool = DEBUG,
     ) -> None:
         if host is None:
             host = hosts.running()
@@ -79,21 +67,21 @@ class Bridge:
                 f"host must be a name, a HostLoop or None, not {host!r}; "
                 "a loop of yours goes into its host first: AsyncioHost(loop)"
             )
-        self._host: HostLoop = host
-        self._watching: HostLoop | None = None
         self._on_error = on_error
         self._poller = poller or best_poller()
         self._registry = Registry(self._poller)
         self._dispatcher = Dispatcher(self._registry, self.is_loop_thread, self._report, self._rebuild)
         self._sources: dict[int, tuple[DirectSource, AttachedSource]] = {}
         self._closed = threading.Event()
-        self._stop_when: Callable[[], bool] | None = None
+        self._runs = Runs(self._dispatcher)
+        self._berth = Berth(host, self._poller.fileno(), self._dispatcher, self)
         try:
-            self._on_loop(host, self._watch)
+            self._berth.begin()
         except BaseException:
             self._poller.close()
             raise
         _living.add(self)
+        self._begin_diagnosis(debug)
 
     # -- handles and timeouts: the hook side
 
@@ -210,40 +198,32 @@ class Bridge:
 
     def run(self, until: Callable[[], bool] | None = None, timeout: float | None = None) -> bool:
         """Run the host's loop in this thread until ``until()`` is true (asked first, then after every pass), `stop`
-        is called, or ``timeout`` seconds have passed.  False only for the timeout.  A condition that another thread
-        makes true is seen after the next pass: that thread calls `stop` too, or anything that makes one.
+        is called, the bridge has moved to another host, or ``timeout`` seconds have passed.  False only for the
+        timeout.  A condition that another thread makes true is seen after the next pass: that thread calls `stop` too,
+        or anything that makes one.
 
         For hosts that are ours to run: select, libuv, and an asyncio loop that nobody runs.  `HostUnavailable` for
         others.
         """
         self._registry.check()
-        runnable = self._host
-        if not isinstance(runnable, RunnableHost):
-            raise HostUnavailable(
-                f"the {self._host.name} loop is not ours to run: run it as its own documentation says"
-            )
+        host = self.host
+        if not isinstance(host, RunnableHost):
+            raise HostUnavailable(f"the {host.name} loop is not ours to run: run it as its own documentation says")
         if until is not None and until():
             return True
-        expired = False
+        expired: list[int] = []
 
         def expire(id: int, opaque: Any) -> None:
-            nonlocal expired
-            expired = True
-            runnable.stop()
-
-        def check() -> None:
-            if until is not None and until():
-                runnable.stop()
+            expired.append(id)
+            on_loop(host, host.stop)
 
         deadline = Timer(expire, None, None)
-        outer, self._dispatcher.each_pass = self._dispatcher.each_pass, check if until is not None else None
         try:
             if timeout is not None:
                 with self._registry.lock:
                     self._registry.set_timer(deadline, max(1, -int(-timeout * 1000 // 1)))
-            runnable.run()
+            self._runs.run(host, until)
         finally:
-            self._dispatcher.each_pass = outer
             with self._registry.lock:
                 self._registry.timers.forget(deadline)
         return not expired or (until is not None and until())
@@ -251,16 +231,17 @@ class Bridge:
     def stop(self) -> None:
         """End `run`.  Any thread, and from within a callback."""
         self._registry.check()
-        if not isinstance(self._host, RunnableHost):
-            raise HostUnavailable(f"the {self._host.name} loop is not ours to stop")
-        self._on_loop(self._host, self._host.stop)
+        host = self.host
+        if not isinstance(host, RunnableHost):
+            raise HostUnavailable(f"the {host.name} loop is not ours to stop")
+        on_loop(host, host.stop)
 
     # -- the whole bridge
 
     @property
     def host(self) -> HostLoop:
-        """The host loop it is on."""
-        return self._host
+        """The host loop it is on, or, while it is moved, is to be on."""
+        return self._berth.host
 
     @property
     def closed(self) -> bool:
@@ -277,60 +258,34 @@ class Bridge:
 
     def is_loop_thread(self) -> bool:
         """Is this the thread that runs the host loop (or does nobody run it now)?"""
-        return self._host.is_loop_thread()
+        return self._berth.serving.is_loop_thread()
 
     def is_running_here(self) -> bool:
         """Does this very thread run the host loop now?  Whoever is about to block asks this."""
-        if not self._host.is_loop_thread():
-            return False
-        # A host that nobody runs says so on every thread: another one can tell.
-        others: list[bool] = []
-        asking = threading.Thread(target=lambda: others.append(self._host.is_loop_thread()))
-        asking.start()
-        asking.join()
-        # Asked last: it may have begun to run on another thread between the two looks.
-        return not others[0] and self._host.is_loop_thread()
+        serving, host = self._berth.serving, self.host
+        return runs_here(serving) or (host is not serving and runs_here(host))
 
     def is_empty(self) -> bool:
         """Is nothing registered, and every ``free`` called?"""
         return self._registry.is_empty()
-
-    def stats(self) -> Stats:
-        """What it has done so far.  Any thread; a snapshot."""
-        dispatcher = self._dispatcher
-        return Stats(
-            host=self._host.name,
-            handles=len(self._registry.handles),
-            timeouts=len(self._registry.timeouts),
-            passes=dispatcher.passes,
-            callbacks=dispatcher.callbacks,
-            errors=dispatcher.errors,
-            slowest=dispatcher.slowest,
-            slowest_callback=dispatcher.slowest_callback,
-            lag=dispatcher.lag / 1e9,
-        )
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait, in a task of the host loop, until nothing is registered and every ``free`` is called; False after
         ``timeout`` seconds. May be awaited by several at once.  On a host without tasks:
         ``bridge.run(until=bridge.is_empty)``.
         """
-        if not isinstance(self._host, AwaitingHost):
-            raise HostUnavailable(
-                f"the {self._host.name} host has no tasks to wait in: "
-                "use bridge.run(until=bridge.is_empty, timeout=...)"
-            )
+        host = awaiting(self.host, "use bridge.run(until=bridge.is_empty, timeout=...)")
         waiting: list[Callable[[], None]] = []
 
         def subscribe(done: Callable[[], None]) -> None:
             waiting.append(done)
             self._registry.drained_to.append(done)
-            self._tell_drained()
+            on_loop(self._berth.serving, self._tell_drained)
 
         if self._registry.is_empty():
             return True
         try:
-            return await self._host.wait_for(subscribe, timeout)
+            return await host.wait_for(subscribe, timeout)
         finally:
             for done in waiting:
                 with contextlib.suppress(ValueError):
@@ -346,33 +301,21 @@ class Bridge:
                 done()
 
     def move(self, host: HostLoop | str) -> None:
-        """Go on on another host loop with everything that is registered (D9).  The old loop's last pass is over
-        before the new one's first begins.  From any thread; both loops may be running, or neither.
+        """Go on on another host loop with everything that is registered (D9); nothing happens where it is there
+        already.  From any thread; both loops may be running, or neither.
+
+        The old loop's last pass is over before the new one's first begins.  Where another thread runs the old one it
+        is asked to let go, and this returns: what was to be closed of it may be, by a call that is left there after
+        this one.  `HostUnavailable` where the new host cannot take the bridge: it stays where it was.  Where that is
+        found out only on another thread, ``on_error`` is told.
         """
         self._registry.check()
         new = hosts.by_name(host) if isinstance(host, str) else host
         if not isinstance(new, HostLoop):
             raise TypeError(f"host must be a name or a HostLoop, not {host!r}")
-        old, self._host = self._host, new
-
-        def hand_over() -> None:
-            if self._watching is not None:
-                self._watching.unwatch(self._poller.fileno())
-                self._watching = None
-            if self._host is new and not self.closed:
-                self._on_loop(new, self._watch)
-
-        def after_this_pass() -> None:
-            if self._dispatcher.in_pass:
-                self._dispatcher.after_pass(hand_over)
-            else:
-                hand_over()
-
-        try:
-            self._on_loop(old, after_this_pass)
-        except HostUnavailable:  # closed for good: it will not call us again
-            self._watching = None
-            self._on_loop(new, self._watch)
+        was = self.host
+        self._berth.move(new)
+        self.moves += new is not was
 
     def transfer(self, to: Bridge, free: FreeCallback) -> tuple[dict[int, int], dict[int, int]]:
         """Carry what was registered with this very ``free`` function, and only that, to another bridge, with the
@@ -396,26 +339,7 @@ class Bridge:
             return
         _living.discard(self)
 
-        def finish() -> None:
-            if self._dispatcher.in_pass:
-                self._dispatcher.after_pass(finish)
-                return
-            if self._watching is not None:
-                self._watching.unwatch(self._poller.fileno())
-                self._watching = None
-            while self._registry.frees:
-                self._dispatcher.run_frees(len(self._registry.frees))
-            self._tell_drained()
-            self._poller.close()
-            if isinstance(self._host, RunnableHost):
-                self._host.close()
-            self._closed.set()
-
-        try:
-            self._on_loop(self._host, finish)
-        except HostUnavailable:  # the loop is closed for good: nobody can call us any more
-            self._watching = None
-            finish()
+        self._berth.close()
 
     def __enter__(self) -> Bridge:
         return self
@@ -429,32 +353,41 @@ class Bridge:
             if self.closed
             else f"{len(self._registry.handles)} handles, {len(self._registry.timeouts)} timeouts"
         )
-        return f"<Bridge on {self._host.name}: {state}>"
+        return f"<Bridge on {self.host.name}: {state}>"
 
     # -- for the dispatcher and the host
 
-    @staticmethod
-    def _on_loop(host: HostLoop, step: Callable[[], None]) -> None:
-        """Now, where this thread may touch the loop; else soon, on the loop's own."""
-        if host.is_loop_thread():
-            step()
-        else:
-            host.call_soon_threadsafe(step)
+    def has_left(self, host: HostLoop) -> None:
+        """As `moving.Mover.has_left`."""
+        self._runs.end(host)
 
-    def _watch(self) -> None:
-        if not self.closed and self._watching is None:
-            self._host.watch(self._poller.fileno(), self._dispatcher.run_pass)
-            self._watching = self._host
+    def has_ended(self, host: HostLoop) -> None:
+        """As `moving.Mover.has_ended`."""
+        while self._registry.frees:
+            self._dispatcher.run_frees(len(self._registry.frees))
+        self._tell_drained()
+        self._end_diagnosis()
+        self._poller.close()
+        if isinstance(host, RunnableHost):
+            host.close()
+        self._closed.set()
+
+    def could_not_move(self, error: HostUnavailable) -> None:
+        """As `moving.Mover.could_not_move`."""
+        self._report(error, "while it was moved")
 
     def _rebuild(self) -> None:
         """Leave ghosts behind (H11): the host must look away while the poller's fd becomes another file."""
-        host = self._watching
-        if host is None:
-            return
+        self._watch_anew(self._registry.table.rebuild)
+
+    @loop_side
+    def _watch_anew(self, step: Callable[[], None] = lambda: None) -> None:
+        """Take a step under the lock while the host looks away.  The loop's thread."""
+        host = self._berth.serving
         host.unwatch(self._poller.fileno())
         try:
             with self._registry.lock:
-                self._registry.table.rebuild()
+                step()
         finally:
             host.watch(self._poller.fileno(), self._dispatcher.run_pass)
 
@@ -462,7 +395,7 @@ class Bridge:
         if self._on_error is not None:
             self._on_error(error, context)
         else:
-            self._host.report(error, f"{context} of {self!r}")
+            self._berth.serving.report(error, f"{context} of {self!r}")
 
     def _forked(self) -> None:
         """In the child: refuse everything, touch nothing (D7)."""
@@ -485,6 +418,13 @@ def _milliseconds(ms: object) -> int:
 
 
 _living: weakref.WeakSet[Bridge] = weakref.WeakSet()
+
+
+def living() -> list[Bridge]:
+    """Every bridge of this process that is not closed.  Any thread."""
+    while True:
+        with contextlib.suppress(RuntimeError):  # one was made meanwhile
+            return list(_living)
 
 
 def _after_fork() -> None:

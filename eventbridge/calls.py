@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from .bell import Bell
 from .bridge import Bridge
 from .errors import BridgeForked, HostUnavailable, HypervisorError, JobAborted
 from .host import SwitchingHost, awaiting, can_switch
@@ -98,6 +99,8 @@ class Call(Generic[T]):
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.set()
+        for observer in self.bridge.observers:
+            observer.settled(self)
         self._let_go()
         if not callbacks and not self.bridge.is_loop_thread():
             callbacks = [_nothing]  # a pass, after which `Bridge.run` looks at what it runs until
@@ -134,7 +137,7 @@ class Call(Generic[T]):
         if can_switch(self.bridge.host):
             self._switch(self.bridge.host, timeout)
             return
-        if self.bridge.is_loop_thread() and self.bridge.is_running_here():
+        if self.bridge.is_running_here():
             raise self._in_the_way()
         waiter = threading.Event()
         with self._lock:
@@ -249,23 +252,17 @@ class LongCall(Call[T]):
         """Every one, until it has ended; its error is the call's own to raise."""
         host = awaiting(self.bridge.host, "use on_progress()")
         queue: collections.deque[Progress] = collections.deque()
-        wake: list[Step] = []
+        bell = Bell()
 
         def told(progress: Progress) -> None:
             queue.append(progress)
-            ring()
-
-        def ring() -> None:
-            while wake:
-                wake.pop()()
+            bell.ring()
 
         def wait(done: Step) -> None:
-            wake.append(done)
-            if queue or self._done:
-                ring()
+            bell.wait(done, lambda: bool(queue) or self._done)
 
         self.on_progress(told)
-        self.on_done(lambda call: ring())
+        self.on_done(lambda call: bell.ring())
         try:
             while not self._done or queue:
                 if queue:

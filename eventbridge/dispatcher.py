@@ -2,7 +2,8 @@
 
 Theory of operation.  Work is taken in *rounds*: a round is what was due and what was ready at one moment, the
 timeouts first (D3).  A *pass* is one call from the host and ends with its budget (D2); a round that is longer goes on
-in the next pass, before anything new is looked for, so nobody starves however many are ready.  A round is two plain
+in the next pass, before anything new is looked for, so nobody starves however many are ready.  A round of one event, as
+most are where little happens, is over with its call, and is made with as little as that takes; any other is two plain
 iterators; taking from them is what "delivered once" means (D5): when a callback runs the host loop again, the nested
 pass goes on with the very same iterators, and the outer one finds them further along.
 
@@ -18,25 +19,72 @@ returned.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING
 
+from .diagnosis.origin import NOBODYS, one_of, origin
 from .handles import Handle, SharedFd
 from .masks import TO_KERNEL, TOLD
 from .registry import Registry
 from .sides import loop_side
 from .timers import Timer
 
+if TYPE_CHECKING:
+    from .diagnosis.observing import Observer
+
 BUDGET_CALLBACKS = 256
 BUDGET_SECONDS = 0.002
-AUDIT_EVERY = 64  # rounds; see _audit
+FEW = 40  # events that are asked for at first: room for more than 512 bytes of them costs Python a malloc(3), 0.06 us
+AUDIT_EVERY = 64  # passes; see _prepare
 QUICK = 0.0002  # seconds; what takes longer is worth timing by itself
 CAREFUL_PASSES = 100
 TOGETHER = 4  # quick callbacks are timed so many together
 
 
 class Dispatcher:
-    """The passes over one registry."""
+    """The passes over one registry.
+
+    With slots, those of `ObservedDispatcher` included: an object whose class is exchanged, there and back, would
+    otherwise keep its attributes in a dict of its own from then on (CPython 3.11), and be slower for good.
+    """
+
+    __slots__ = (
+        "_ask_for",
+        "_audit_at",
+        "_careful",
+        "_chores",
+        "_current",
+        "_depth",
+        "_events",
+        "_freeing",
+        "_left",
+        "_muted",
+        "_outer",
+        "_poll",
+        "_rebuild",
+        "_registry",
+        "_report",
+        "_steps",
+        "_table",
+        "_timeouts",
+        "callbacks",
+        "calling",
+        "each_pass",
+        "errors",
+        "is_loop_thread",
+        "lag",
+        "late",
+        "observers",
+        "origins",
+        "passes",
+        "rebuilds",
+        "running",
+        "slowest",
+        "slowest_of",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -54,25 +102,30 @@ class Dispatcher:
         self._timeouts: Iterator[Timer] | None = None  # what is left of the round: its timeouts,
         self._events: Iterator[tuple[int, int]] = iter(())  # then its events
         self._left = False  # is anything left of it?
-        self._rounds = 0
+        self._audit_at = AUDIT_EVERY  # passes
+        self._ask_for = FEW
         self._careful = 1  # for so many passes every callback is timed by itself
         self._depth = 0
+        self._freeing = False
         self._current: Handle | Timer | None = None  # whose callback is running
         self._outer: list[Handle | Timer | None] = []  # whose callbacks are running further out, when passes nest
         self._muted: list[Handle] = []  # to be unmuted,
-        self._steps: list[Callable[[], None]] = []  # and steps to be taken,
+        self._steps: deque[Callable[[], None]] = deque()  # and steps to be taken,
         self._chores = False  # if there are any, after the outermost pass
         self.each_pass: Callable[[], None] | None = None  # called after every outermost pass
         self.passes = 0
         self.callbacks = 0
         self.errors = 0
+        self.rebuilds = 0  # of the poller, to leave ghosts behind
         self.slowest = 0.0  # seconds
-        self.slowest_callback = ""
-        self.lag = 0  # ns, the most that a timeout was late
+        self.slowest_of = NOBODYS
+        self.lag = self.late = 0  # ns, how late timeouts were called: the most, and the last one
+        self.observers: tuple[Observer, ...] = ()  # see diagnosis/observing.py
 
     @property
     def in_pass(self) -> bool:
-        return self._depth > 0
+        """Is one under way, or what follows it?"""
+        return self._depth > 0 or self._freeing
 
     @loop_side
     def run_pass(self) -> None:
@@ -88,6 +141,8 @@ class Dispatcher:
         registry.dispatching = True
         try:
             now = monotonic() if self._left else self._begin_round()
+            if now is None:
+                return
             limit = now + BUDGET_SECONDS
             room = BUDGET_CALLBACKS
             if self._timeouts is not None:
@@ -111,11 +166,11 @@ class Dispatcher:
                 if self.each_pass is not None:
                     self.each_pass()
 
-    def _begin_round(self) -> float:
-        """What is ready, and what is due, now; returns the time.
+    def _begin_round(self) -> float | None:
+        """What is ready, and what is due, now; returns the time, or None where that was one event, and is over.
 
         The clock is read after the poll, which clears the poller's timer: read before, a deadline between the two
-        would be lost.
+        would be lost.  Where one handle's event is all that was polled, the timer is not due: there is no need to ask.
         """
         registry, table = self._registry, self._table
         if registry.awake:
@@ -124,13 +179,16 @@ class Dispatcher:
         if table.touched:
             table.touched.clear()
         if table.ghosts:  # asked after the clearing: a ghost that another thread meets from here on stays touched
+            self.rebuilds += 1
             self._rebuild()
-        events = self._poll(BUDGET_CALLBACKS)
+        events = self._poll(self._ask_for)
         if table.ghosts:  # met meanwhile: what was polled may be theirs, and what is not is reported in the next round
             events = []
-        self._rounds += 1
-        if table.always_ready or table.shared or not self._rounds % AUDIT_EVERY:
+        if table.always_ready or table.shared or self.passes >= self._audit_at:
             events = self._prepare(events)
+        if len(events) == 1 and registry.look_at and self._call_lone(events):
+            return None
+        self._ask_for = BUDGET_CALLBACKS if len(events) >= FEW else FEW
         self._events = iter(events)
         self._left = True
         now = monotonic()
@@ -138,11 +196,45 @@ class Dispatcher:
             self._timeouts = iter(registry.take_due())
         return now
 
+    def _call_lone(self, events: list[tuple[int, int]]) -> bool:
+        """Make a round's only call: as `_dispatch`, which nothing is left for.  False, and nothing done, where there is
+        anything unusual about it.
+        """
+        ((fd, bits),) = events
+        table = self._table
+        if self._outer or self._careful or table.touched:
+            return False
+        try:
+            handle = table.fds[fd]
+        except KeyError:
+            return False
+        ready = TOLD[handle.mask][bits]
+        if not ready:
+            return False
+        self._current = handle
+        self.callbacks += 1
+        before = monotonic()
+        try:
+            callback, opaque = handle.callback, handle.opaque
+            if handle.unpack:
+                callback(handle.id, handle.fd, ready, opaque[0], opaque[1])
+            else:
+                callback(handle.id, handle.fd, ready, opaque)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # D4: contained, whatever it is
+            self._contain(error, handle)
+        seconds = monotonic() - before
+        if seconds > QUICK:
+            self._note_slow(seconds, handle, callback)
+        return True
+
     def _prepare(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The less usual things that make a round's events."""
         table = self._table
         with self._registry.lock:
-            if not self._rounds % AUDIT_EVERY:
+            if self.passes >= self._audit_at:
+                self._audit_at = self.passes + AUDIT_EVERY
                 # What fires under a number that is still held may be a ghost, which would fire for ever: make sure,
                 # now and then.
                 for fd, _ in events:
@@ -173,7 +265,9 @@ class Dispatcher:
             if deadline > now or timer in self._outer:
                 continue  # re-armed, disabled or removed since the round began; or its callback is running further out
             if deadline:
-                self.lag = max(self.lag, now - deadline)
+                self.late = late = now - deadline
+                if late > self.lag:
+                    self.lag = late
                 self._registry.next_period(timer)
             self._current = timer
             self.callbacks += 1
@@ -189,7 +283,7 @@ class Dispatcher:
                 self._contain(error, timer)
             after = monotonic()
             if after - before > QUICK:
-                self._note_slow(after - before, callback)
+                self._note_slow(after - before, timer, callback)
             room -= 1
             if after > limit or not room:
                 return 0
@@ -248,7 +342,7 @@ class Dispatcher:
                     continue
                 now = monotonic()
                 if now - before > QUICK:
-                    self._note_slow(now - before, f"one of {together} callbacks" if together > 1 else callback)
+                    self._note_slow(now - before, handle if together == 1 else None, callback, together)
                     together = 1
                 look_after = called + together
                 if look_after > BUDGET_CALLBACKS:
@@ -256,16 +350,21 @@ class Dispatcher:
                 if now > limit or called >= BUDGET_CALLBACKS:
                     return False
                 before = now
+            untimed = called - look_after + together
+            if untimed > 0:  # fewer than are timed together
+                now = monotonic()
+                if now - before > QUICK:
+                    self._note_slow(now - before, handle if untimed == 1 else None, callback, untimed)
             return True
         finally:
             self.callbacks += called - start
 
-    def _note_slow(self, seconds: float, callback: object) -> None:
+    def _note_slow(self, seconds: float, item: Handle | Timer | None, callback: object, together: int = 1) -> None:
+        """By name: the function itself would keep alive whatever it is a method of."""
         self._careful = CAREFUL_PASSES
         if seconds > self.slowest:
-            # By name: the function itself would keep alive whatever it is a method of.
-            name = getattr(callback, "__qualname__", "") or type(callback).__qualname__
-            self.slowest, self.slowest_callback = seconds, f"{getattr(callback, '__module__', None) or ''}.{name}"
+            self.slowest = seconds
+            self.slowest_of = one_of(together) if item is None else origin(item, callback)
 
     def _take_out(self, handle: Handle) -> None:
         with self._registry.lock:
@@ -290,8 +389,10 @@ class Dispatcher:
     # -- after a pass
 
     def after_pass(self, step: Callable[[], None]) -> None:
-        """Call ``step()`` once after the outermost pass that is under way, or after the next, with a clean stack."""
-        self._steps.append(step)
+        """Call ``step()`` once after the outermost pass that is under way, or after the next, with a clean stack.  Any
+        thread.
+        """
+        self._steps.append(step)  # first: whoever takes them says first that there are none
         self._chores = True
 
     def _settle(self) -> None:
@@ -299,14 +400,20 @@ class Dispatcher:
         more to do.
         """
         registry = self._registry
+        if self._depth:
+            self._chores = True  # what waits for a callback further out is seen to after the outermost pass
         registry.awake = False
         if registry.frees:
-            self.run_frees(BUDGET_CALLBACKS)
-        if self._chores and not self._depth:
-            self._do_chores()
+            self._freeing = True
+            try:
+                self.run_frees(BUDGET_CALLBACKS)
+            finally:
+                self._freeing = False
         if registry.refusal is None and self._more_to_do():
             registry.awake = True
             registry.poller.wake()
+        if self._chores and not self._depth:
+            self._do_chores()  # last: one of the steps may be that another thread makes the passes from here on
 
     def _do_chores(self) -> None:
         self._chores = False
@@ -315,15 +422,15 @@ class Dispatcher:
             with self._registry.lock:
                 for handle in muted:
                     self._table.unmute(handle.fd)
-        steps, self._steps = self._steps, []
-        for step in steps:
-            step()
+        for _ in range(len(self._steps)):
+            self._steps.popleft()()
 
     def _more_to_do(self) -> bool:
         """Would another pass, at once, do something?  What waits for a callback further out to return does not
         count.
         """
-        registry, table, outer = self._registry, self._table, self._outer
+        registry, table = self._registry, self._table
+        outer = [*self._outer, self._current] if self._depth else self._outer
         if self._left or table.ghosts or registry.awake:
             return True
         if not (registry.frees or registry.timers.every_pass or table.always_ready):

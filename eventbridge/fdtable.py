@@ -62,6 +62,8 @@ class FdTable:
         fd = handle.fd
         shared = SharedFd((*(held.members if isinstance(held, SharedFd) else (held,)), handle))
         shared.armed = held.armed
+        if not (handle.mask or refusals):
+            fcntl(fd, F_GETFD)  # nothing to arm, but a closed fd is refused all the same
         if handle.mask or held.armed == ABSENT:
             with contextlib.suppress(*refusals):
                 if self._arm(shared) and held.armed >= 0:
@@ -122,8 +124,8 @@ class FdTable:
         before, handle.mask = handle.mask, mask
         if isinstance(entry, SharedFd):
             entry.unite()
-        if entry.mask == entry.armed:
-            return
+        if entry.mask == entry.armed and not (mask and isinstance(entry, SharedFd)):
+            return  # where others ask for the same already, it is told again: the number may be another file (H11)
         try:
             self._rearm(entry)
         except OSError:
@@ -231,16 +233,24 @@ class FdTable:
                 self._arm(entry)
 
     def rebuild(self) -> None:
-        """Leave the ghosts behind.  The host loop must not be watching the poller's fd meanwhile."""
-        entries = {fd: entry for fd, entry in self.fds.items() if fd >= 0 and entry.armed >= 0}
-        for fd in self._poller.rebuild((fd, TO_KERNEL[entry.armed]) for fd, entry in entries.items()):
+        """Leave the ghosts behind.  The host loop must not be watching the poller's fd meanwhile.
+
+        Where that cannot be done now they are still there, and the dispatcher tries again in each round; until then it
+        delivers nothing from the poller, so nothing of theirs, and loses nothing.
+        """
+        entries = {fd: entry for fd, entry in list(self.fds.items()) if fd >= 0 and entry.armed >= 0}
+        try:
+            closed = self._poller.rebuild((fd, TO_KERNEL[entry.armed]) for fd, entry in entries.items())
+        except OSError:  # no fd left for it (EMFILE), twice in a row
+            return
+        for fd in closed:
             entries[fd].armed = ABSENT
         self.ghosts = False
         self.suspects.clear()
 
     def clear(self) -> None:
-        self.touched.update(fd for fd in self.fds if fd >= 0)
-        for entry in self.fds.values():
+        self.touched.update(fd for fd in list(self.fds) if fd >= 0)
+        for entry in list(self.fds.values()):
             entry.mask = 0
         self.always_ready.clear()
         self.fds.clear()

@@ -10,6 +10,7 @@ The core reaches them by name only: nothing here imports an adapter until it is 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -103,8 +104,9 @@ class AwaitingHost(HostLoop, Protocol):
     """A host whose tasks can await something of the bridge's."""
 
     async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
-        """Call ``subscribe(done)`` and wait until somebody on the loop's thread calls ``done()``; False after
-        ``timeout`` seconds.
+        """Call ``subscribe(done)`` and wait until somebody calls ``done()``, once or more, on any thread: by then the
+        bridge may be another loop's.  False after ``timeout`` seconds.  `HostUnavailable` where this is no task of
+        such a loop.
         """
 
 
@@ -125,10 +127,17 @@ def can_switch(host: HostLoop) -> TypeGuard[SwitchingHost]:
 
 
 def awaiting(host: HostLoop, instead: str) -> AwaitingHost:
-    """``host``, where its tasks can wait; `HostUnavailable`, with what to do ``instead``, where it has none."""
-    if not hasattr(type(host), "wait_for"):  # isinstance looks at all of the protocol, for 10 us (Python 3.11)
-        raise HostUnavailable(f"the {host.name} host has no tasks to wait in: {instead}")
-    return host  # type: ignore[return-value]  # as was looked
+    """Where the task that runs here waits: ``host``, or, where another thread runs that (the bridge has moved), the
+    loop that runs in this one.  `HostUnavailable`, with what to do ``instead``, where neither has tasks.
+    """
+    # isinstance looks at all of the protocol, for 10 us (Python 3.11)
+    if hasattr(type(host), "wait_for") and host.is_loop_thread():
+        return host  # type: ignore[return-value]  # as was looked
+    with contextlib.suppress(HostUnavailable):
+        here = running()
+        if hasattr(type(here), "wait_for"):
+            return here  # type: ignore[return-value]
+    raise HostUnavailable(f"the {host.name} host has no tasks to wait in: {instead}")
 
 
 class HostFactory(Protocol):

@@ -14,6 +14,7 @@ import enum
 import functools
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Protocol
@@ -26,6 +27,9 @@ from .errors import BridgeClosed, BridgeForked, ConnectionLost, UnknownHandle
 from .events import DomainEvent, Kind
 from .mailbox import Mailbox
 from .requests import Request
+
+_living: weakref.WeakSet[Link] = weakref.WeakSet()
+_lock = threading.Lock()  # over that
 
 SUSPICION_SECONDS = 1.0
 """How long a hypervisor has to tell by itself that it has gone, once a call has found it so."""
@@ -81,6 +85,9 @@ class Link:
         self._gone_early: DomainEvent | None = None
         self._timer = bridge.add_timeout(-1, self._due)
         self._suspicion = bridge.add_timeout(-1, self._unexplained)
+        with _lock:
+            _living.add(self)
+        self._tell()
 
     def open(self) -> None:
         """Begin to.  Any thread, once."""
@@ -108,7 +115,7 @@ class Link:
         self._epoch += 1
         session, self.session = self.session, None
         self._bridge.update_timeout(self._suspicion, -1)
-        self._to(LinkState.LOST)
+        self._to(LinkState.LOST, words)
         self._in_a_thread(self._close, session, _nothing)
         self._owner.link_lost(session, reason, words)
         self.tries = 0
@@ -175,9 +182,14 @@ class Link:
             self._to(LinkState.FAILED)
             self._owner.link_failed(error)
 
-    def _to(self, state: LinkState) -> None:
+    def _to(self, state: LinkState, why: str = "") -> None:
         self.state = state
         self.since = monotonic()
+        self._tell(why)
+
+    def _tell(self, why: str = "") -> None:
+        for observer in self._bridge.observers:
+            observer.linked(self, why)
 
     # -- threads of their own
 
@@ -205,6 +217,12 @@ class Link:
             log.exception("a session did not close")
         finally:
             closed()
+
+
+def living(bridge: Bridge) -> list[Link]:
+    """Those on it that are not closed.  Any thread."""
+    with _lock:
+        return [link for link in _living if link._bridge is bridge and link.state is not LinkState.CLOSED]
 
 
 class EventsOnly:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from .dispatcher import BUDGET_CALLBACKS, BUDGET_SECONDS
 from .errors import BridgeClosed, BridgeForked, UnknownHandle
 from .models import CallbackModel
-from .sides import hook_side
+from .sides import hook_side, loop_side
 
 Step: TypeAlias = Callable[[], object]
 
@@ -65,6 +65,7 @@ class Mailbox:
             return
         self._take()
 
+    @loop_side
     def _take(self) -> None:
         """At most a pass's budget of them (D2)."""
         until = monotonic() + BUDGET_SECONDS

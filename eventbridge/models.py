@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from .errors import BridgeClosed, UnknownHandle
 from .handles import FreeCallback, HandleCallback, TimeoutCallback
 from .masks import ALL
+from .sides import loop_side
 
 
 class CallbackModel(Protocol):
@@ -125,6 +126,7 @@ class AttachedSource:
     def _overdue(self, id: int, opaque: Any) -> None:
         self._drain(0)
 
+    @loop_side
     def _drain(self, events: int) -> None:
         try:
             self._source.drain(events)
@@ -132,6 +134,7 @@ class AttachedSource:
             with contextlib.suppress(UnknownHandle, BridgeClosed):  # the bridge was closed meanwhile
                 self.refresh()
 
+    @loop_side
     def _freed(self, opaque: Any) -> None:
         self._left -= 1
         if not self._left:

@@ -27,13 +27,12 @@ from .timers import NEVER
 class PollPoller:
     """`PollerProtocol` over poll(2)."""
 
-    inner: tuple[int, ...] = ()
-
     def __init__(self) -> None:
         self._wanted: dict[int, int] = {}
         self._deadline = NEVER
         self._tell_r, self._tell_w = _pipe()  # to the host loop: there is work
         self._poke_r, self._poke_w = _pipe()  # to the thread: look again at what is wanted
+        self.inner: tuple[int, ...] = (self._tell_r,)
         self._looked = threading.Event()  # the dispatcher has seen what the thread told
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._wait, name="eventbridge-poll", daemon=True)
@@ -63,9 +62,10 @@ class PollPoller:
 
     def poll(self, limit: int) -> list[tuple[int, int]]:
         _empty(self._tell_r)
+        events = self._look(0)
         if monotonic_ns() >= self._deadline:
             self._deadline = NEVER
-        events = self._look(0)
+            events.insert(0, (self._tell_r, select.POLLIN))
         self._looked.set()
         # Rotated, so that those beyond the limit come first the next time.
         self._wanted.update({fd: self._wanted.pop(fd) for fd, _ in events[:limit] if fd in self._wanted})

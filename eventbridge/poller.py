@@ -15,6 +15,7 @@ without epoll.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -66,7 +67,9 @@ class PollerProtocol(Protocol):
         """Raises FileNotFoundError or OSError EBADF, as above."""
 
     def poll(self, limit: int) -> list[tuple[int, int]]:
-        """What is ready now, at most ``limit`` of it, without waiting.  The loop's thread only."""
+        """What is ready now, at most ``limit`` of it, without waiting; an event of one of ``inner`` is among it where
+        the deadline was reached since the last time.  The loop's thread only.
+        """
 
     def wake(self) -> None:
         """Make the fd readable until the next `poll`."""
@@ -76,7 +79,7 @@ class PollerProtocol(Protocol):
 
     def rebuild(self, armed: Iterable[tuple[int, int]]) -> list[int]:
         """Start again with just these (fd, bits); returns the numbers that turned out to be closed.  The host must
-        not be watching.
+        not be watching.  OSError where there is no fd for it (EMFILE): nothing has changed.
         """
 
     def close(self) -> None:
@@ -91,6 +94,7 @@ class EpollPoller:
         self._epoll = EPOLL()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._timer = timerfd.create()
+        self._spare: select.epoll | None = EPOLL()  # `rebuild` is needed also when no fd is to be had (EMFILE)
         self.inner: tuple[int, ...] = (self._event, self._timer)
         self._arm_inner(self._epoll)
         self.fileno = self._epoll.fileno
@@ -114,7 +118,7 @@ class EpollPoller:
 
     def rebuild(self, armed: Iterable[tuple[int, int]]) -> list[int]:
         closed = []
-        fresh = type(self._epoll)()
+        fresh, self._spare = self._spare or type(self._epoll)(), None
         self._arm_inner(fresh)
         for fd, bits in armed:
             try:
@@ -123,10 +127,14 @@ class EpollPoller:
                 closed.append(fd)
         os.dup2(fresh.fileno(), self._epoll.fileno(), inheritable=False)
         fresh.close()
+        with contextlib.suppress(OSError):  # its number was freed just now, but another thread may have been quicker
+            self._spare = type(self._epoll)()
         return closed
 
     def close(self) -> None:
         if not self._epoll.closed:
             self._epoll.close()
+            if self._spare is not None:
+                self._spare.close()
             os.close(self._event)
             os.close(self._timer)

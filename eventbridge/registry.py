@@ -57,9 +57,11 @@ class Registry:
         with self.lock:
             if self.refusal is not None:
                 self.check()
+            # Taken at once, with no call between the two lines: the handler of a signal, or a finalizer, may come in
+            # at any call from here on, on this very thread, and add a handle too (H1).
             id = handle.id = self.next_handle
-            self.table.join(handle, though_closed)
             self.next_handle = id + 1
+            self.table.join(handle, though_closed)
             self.handles[id] = handle
             return id
 
@@ -140,13 +142,15 @@ class Registry:
         elif milliseconds == 0:
             self.look_at = 0.0
             self.wake()
+            if self.dispatching:  # the callback that sets it may run the host's loop again, which would sleep (D5)
+                self.poller.wake()
 
     def arm_for(self, timer: Timer) -> None:
         """Under the lock.  The poller's timer is set only when the earliest deadline gets earlier."""
         if timer.queued < self.armed_for:
             self.armed_for = timer.queued
             self._set_look_at()  # before arming: the dispatcher asks it, without the lock, once the timer has fired
-            self.poller.arm(timer.queued)
+            self.poller.arm(self.armed_for)  # not timer.queued: a signal's handler may have set an earlier one since
 
     def _set_look_at(self) -> None:
         if self.timers.every_pass:
@@ -176,6 +180,14 @@ class Registry:
             if timer.interval:
                 self.timers.schedule(timer, monotonic_ns() + timer.interval)
                 self.arm_for(timer)
+
+    def put_back(self, timer: Timer) -> None:
+        """Under the lock.  One that was taken as due, and could not be called: it is due still, unless it was set
+        again.
+        """
+        if 0 < timer.deadline < NEVER and not timer.queued:
+            self.timers.schedule(timer, timer.deadline)
+            self.arm_for(timer)
 
     # -- the whole
 

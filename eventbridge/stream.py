@@ -5,7 +5,9 @@ missed.  So at the bound its queue takes no more; how many events it missed is c
 were about it is remembered how they were before.  When the subscriber has read what is queued, it is told the count,
 then the difference as synthetic events, and goes on with the stream: the state that its stream implies is true again.
 
-All of it belongs to the loop's thread.
+All of it belongs to the loop's thread, but for taking, which is done in a task.  That is the loop's, too, unless the
+bridge has moved away from the task's loop (D9): then the queue alone is shared by two threads, and what else a reader
+needs is done on the loop's thread for him.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+from .bell import Bell
 from .domain import DomainInfo
 from .errors import EventBridgeError
 from .events import DomainEvent, Kind
-from .host import HostLoop, awaiting
+from .host import AwaitingHost, HostLoop, awaiting
 from .known import Key, Known, KnownDomain, Told, difference
 
 LIMIT = 10_000
@@ -47,8 +50,11 @@ class Feed(Protocol):
     @property
     def host(self) -> HostLoop: ...
 
+    def soon(self, step: Callable[[], object]) -> None:
+        """Have ``step()`` called on the loop's thread.  Any thread."""
+
     def leave(self, stream: EventStream) -> None:
-        """It is closed."""
+        """It is closed.  The loop's thread."""
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class EventStream:
         self._queue: collections.deque[DomainEvent] = collections.deque()
         self._lag: _Lag | None = None
         self._catching_up: Iterator[DomainEvent] | None = None
-        self._wake: Callable[[], None] | None = None
+        self._bell = Bell()
         self._ended = False
         self.missed = 0
         """Events that it was not given, because it did not keep up."""
@@ -94,12 +100,13 @@ class EventStream:
             self._queue.append(event)
         else:
             self._miss(event, key, before)
-        self._ring()
+        if self._bell.waits:
+            self._bell.ring()
 
     def end(self) -> None:
         """There will be no more: what is queued can still be taken."""
         self._ended = True
-        self._ring()
+        self._bell.ring()
 
     def _miss(self, event: DomainEvent, key: Key, before: KnownDomain | None) -> None:
         lag = self._lag
@@ -111,17 +118,15 @@ class EventStream:
         if key is not None:
             lag.before.setdefault(key, before)
 
-    def _ring(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
-
     # -- the subscriber's
 
     def take(self) -> DomainEvent | None:
-        """The next event; None where there is none now.  `StreamLagged`, once, and the stream has ended."""
-        if self._catching_up is None and not self._queue and self._lag is not None:
-            self._caught_up(self._lag)
+        """The next event; None where there is none now.  `StreamLagged`, once, and the stream has ended.  The loop's
+        thread.
+        """
+        lag = self._lag
+        if lag is not None and self._is_behind():
+            self._caught_up(lag)
         if self._catching_up is not None:
             event = next(self._catching_up, None)
             if event is not None:
@@ -130,23 +135,30 @@ class EventStream:
         return self._queue.popleft() if self._queue else None
 
     def close(self) -> None:
-        """No more; what is queued is dropped.  Idempotent."""
+        """No more; what is queued is dropped.  Idempotent.  The loop's thread, or that of the task that reads."""
+        self._ended = True
         self._queue.clear()
         self._lag = self._catching_up = None
-        self._feed.leave(self)
-        self.end()
+        if self._feed.host.is_loop_thread():
+            self._feed.leave(self)
+        else:
+            self._feed.soon(lambda: self._feed.leave(self))
+        self._bell.ring()
 
     def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> DomainEvent:
         while True:
+            ended = self._ended  # before: what was put until then is there to be taken
+            if self._lag is not None and self._is_behind() and not ended and not self._feed.host.is_loop_thread():
+                await self._here().wait_for(self._catch_up_there, None)
             event = self.take()
             if event is not None:
                 return event
-            if self._ended:
+            if ended:
                 raise StopAsyncIteration
-            await awaiting(self._feed.host, "use subscribe() or take()").wait_for(self._wait, None)
+            await self._here().wait_for(self._wait, None)
 
     async def __aenter__(self) -> EventStream:
         return self
@@ -154,11 +166,27 @@ class EventStream:
     async def __aexit__(self, *exception: object) -> None:
         self.close()
 
+    def _here(self) -> AwaitingHost:
+        return awaiting(self._feed.host, "use subscribe() or take()")
+
     def _wait(self, done: Callable[[], None]) -> None:
-        if self._queue or self._lag is not None or self._ended:
+        self._bell.wait(done, lambda: bool(self._queue) or self._lag is not None or self._ended)
+
+    def _is_behind(self) -> bool:
+        """Has the reader taken all that was put before some was missed?"""
+        return self._lag is not None and self._catching_up is None and not self._queue
+
+    def _catch_up_there(self, done: Callable[[], None]) -> None:
+        """The reader's loop is not the bridge's any more: how things are now is known to the bridge's alone."""
+
+        def catch_up() -> None:
+            lag = self._lag
+            if lag is not None and self._is_behind() and not self._ended and self._on_full == "resync":
+                self._caught_up(lag)
             done()
-        else:
-            self._wake = done
+
+        self._bell.wait(done, lambda: self._ended)
+        self._feed.soon(catch_up)
 
     def _caught_up(self, lag: _Lag) -> None:
         self._lag = None

@@ -130,7 +130,8 @@ class Timers:
         self._litter += 1
         if self._litter <= 64 or self._litter <= len(self.heap) // 2:
             return
-        live = [(queued, timer) for queued, timer in self.heap if timer.queued == queued]
-        heapq.heapify(live)
-        self.heap[:] = live  # in place: the dispatcher keeps a reference
+        old, self.heap[:] = list(self.heap), []  # in place: the dispatcher keeps a reference
         self._litter = 0
+        for queued, timer in old:  # one by one: the handler of a signal may come in, and push its own
+            if timer.queued == queued:
+                heapq.heappush(self.heap, (queued, timer))

@@ -10,6 +10,7 @@ loop is the application's own, and so the main thread's alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable
 
@@ -90,7 +91,7 @@ class AsyncioHost:
     # -- RunnableHost
 
     def run(self) -> None:
-        if self.loop.is_running():
+        if self.loop.is_running() or self._stopping is not None:  # qasync's does not run any more once it was stopped
             raise HostUnavailable("this asyncio loop is running already: await something in it instead")
         self._stopping = False
         try:
@@ -120,8 +121,23 @@ class AsyncioHost:
     # -- AwaitingHost
 
     async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        subscribe(lambda: None if future.done() else future.set_result(None))
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            raise HostUnavailable("this is no task of an asyncio loop: await it in one")
+        future: asyncio.Future[None] = loop.create_future()
+
+        def end() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def done() -> None:
+            if asyncio._get_running_loop() is loop:
+                end()
+            else:
+                with contextlib.suppress(RuntimeError):  # it is closed, and the task with it
+                    loop.call_soon_threadsafe(end)
+
+        subscribe(done)
         try:
             await asyncio.wait_for(future, timeout)
         except TimeoutError:

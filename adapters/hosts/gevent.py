@@ -144,7 +144,15 @@ class GeventHost(LoopHost):
         if gevent.getcurrent() is self.loop:
             raise HostUnavailable("this is a callback of the hub's, which cannot wait: spawn a greenlet")
         event = gevent.event.Event()
-        subscribe(event.set)
+        hub = self.loop
+
+        def done() -> None:
+            if get_hub_if_exists() is hub:
+                event.set()
+            elif not hub.dead:  # the bridge has moved to another thread meanwhile
+                hub.loop.run_callback_threadsafe(event.set)
+
+        subscribe(done)
         return bool(event.wait(timeout))
 
 

@@ -19,6 +19,10 @@ from gi.repository import GLib
 from eventbridge.errors import HostUnavailable
 from eventbridge.hosting import Callback, LoopHost
 
+# PyGObject destroys a source that is left at the interpreter's end, and cannot look up that function then any more
+# ("Exception ignored in Source.__del__"): so it is looked up here.
+GLib.Idle().destroy()
+
 IN_A_ROW = 8  # passes, of 2 ms each: a frame of GTK's, at 60 a second
 
 

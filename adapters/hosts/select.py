@@ -43,6 +43,7 @@ class SelectHost:
         self._running = 0
         self._stopping = False
         self._closed = False
+        self._watching: dict[int, Callable[..., None]] = {}
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         self._waking = threading.RLock()  # the pipe is written to only while it is open; a signal's handler may come in
         self._wake_r, self._wake_w = os.pipe()
@@ -63,6 +64,8 @@ class SelectHost:
             )
 
         def ready(*_: object) -> None:
+            if self._watching.get(fd) is not ready:
+                return  # unwatched in this very turn: what was ready in it is told one by one
             outer, self._thread = self._thread, threading.get_ident()
             try:
                 callback()
@@ -70,8 +73,10 @@ class SelectHost:
                 self._thread = outer if self._running else self._thread
 
         self.selector.register(fd, selectors.EVENT_READ, ready)
+        self._watching[fd] = ready
 
     def unwatch(self, fd: int) -> None:
+        self._watching.pop(fd, None)
         with contextlib.suppress(KeyError, ValueError, RuntimeError):  # not there, or the selector is closed
             self.selector.unregister(fd)
 

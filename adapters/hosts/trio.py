@@ -13,6 +13,7 @@ cancelled meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -84,9 +85,9 @@ class TrioHost(LoopHost):
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the main task: not in the middle of a pass
     async def _watching(self, fd: int, callback: Callback, scope: trio.CancelScope) -> None:
         with scope:
-            while not scope.cancel_called:
+            while self._scopes.get(fd) is scope:  # scope.cancel_called reads the clock: half a microsecond a wake
                 await trio.lowlevel.wait_readable(fd)
-                if not scope.cancel_called:
+                if self._scopes.get(fd) is scope:
                     self.call(callback)
 
     # -- RunnableHost
@@ -123,8 +124,19 @@ class TrioHost(LoopHost):
     # -- AwaitingHost
 
     async def wait_for(self, subscribe: Callable[[Callable[[], None]], None], timeout: float | None) -> bool:
+        token = _here()
+        if token is None:
+            raise HostUnavailable("this is no task of a trio.run: await it in one")
         event = trio.Event()
-        subscribe(event.set)
+
+        def done() -> None:
+            if _here() is token:
+                event.set()
+            else:
+                with contextlib.suppress(trio.RunFinishedError):
+                    token.run_sync_soon(event.set)
+
+        subscribe(done)
         with trio.move_on_after(math.inf if timeout is None else timeout):
             await event.wait()
         return event.is_set()

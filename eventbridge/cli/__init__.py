@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "what works here, and what to install for the rest",
     "demo": "domain events through one dispatcher, on asyncio, libuv and select in turn",
     "bench": "measure the dispatcher beside libvirt's own loop and other implementations",
+    "trace": "record what a dispatcher does, or ask a running daemon how it fares",
     "stress": "random operations from several threads on each host loop; nothing may be lost or left",
 }
 INTERRUPTED = 130

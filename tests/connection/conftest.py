@@ -9,8 +9,8 @@ import pytest
 
 from eventbridge import Backoff, Bridge, Connection
 from eventbridge.events import DomainEvent
+from eventbridge.testing import SteppingHost
 from tests.connection.sim_rig import HOSTS, Rig
-from tests.helpers.manual import ManualHost
 from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, script, scripted
 
 __all__ = ["script", "scripted"]
@@ -24,7 +24,7 @@ class Desk:
     def __init__(
         self,
         hypervisor: Scripted,
-        host: ManualHost,
+        host: SteppingHost,
         reconnect: Backoff | None = AT_ONCE,
         audit: float | None = None,
     ) -> None:
@@ -40,11 +40,11 @@ class Desk:
         self.connection.opened.result()
 
     def until(self, happened: Callable[[], bool]) -> None:
-        assert self.host.turn_until(happened, PATIENCE), f"it did not happen: {self.connection}, {self.events}"
+        assert self.host.step_until(happened, PATIENCE), f"it did not happen: {self.connection}, {self.events}"
 
     def settle(self) -> None:
         """For what must not come."""
-        self.host.turn_until_idle()
+        self.host.step_until_idle()
 
     def told(self) -> list[str]:
         return [f"{event}{' *' if event.synthetic else ''}" for event in self.events]
@@ -63,12 +63,12 @@ class Desk:
 
 
 @pytest.fixture
-def host() -> ManualHost:
-    return ManualHost()
+def host() -> SteppingHost:
+    return SteppingHost()
 
 
 @pytest.fixture
-def at(host: ManualHost) -> Iterator[Callable[..., Desk]]:
+def at(host: SteppingHost) -> Iterator[Callable[..., Desk]]:
     """``at(hypervisor)``: a desk, not open yet."""
     desks: list[Desk] = []
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from eventbridge import drivers
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
+from eventbridge.testing import SteppingHost
 from tests.connection.conftest import Desk
 from tests.helpers import scripted_hypervisor
-from tests.helpers.manual import ManualHost
 from tests.helpers.scripted_hypervisor import Scripted, uuid
 
 DOMAINS = 3
@@ -44,14 +44,14 @@ class World:
     def __init__(self) -> None:
         self.hypervisor = scripted_hypervisor._hypervisors["scripted:///model"] = Scripted("model")
         self.hypervisor.add(1, State.RUNNING)
-        self.host = ManualHost()
+        self.host = SteppingHost()
         self.desk = Desk(self.hypervisor, self.host)
         self.desk.open()
         self.ids: dict[str, int | None] = {}
         self.runs: dict[str, bool] = {uuid(1): True}
         self.defined: dict[str, bool] = {uuid(1): True}
         self.steps: dict[str, Callable[[], object]] = {
-            "turn": self.host.turn,
+            "turn": self.host.step,
             "lose": self.lose,
             "regain": self.regain,
             "hold": lambda: setattr(self.hypervisor, "holds_events", True),

@@ -60,6 +60,14 @@ SHOWN = {
         "event: simulated-0 resumed (unpaused)",
         "closed, and nothing is left",
     ],
+    "diagnosis.py": [
+        "it is known: simulated-3",
+        "slow: a timeout of application, __main__.sleepy",
+        "whose they are: eventbridge, sim",
+        "the slowest was __main__.sleepy of application",
+        "the loop was late by 50 ms or more: True",
+        "traced: call callback connection host job pass",
+    ],
     "libvirtaio_drop_in.py": ["test suspended", "test resumed", "idle"] * 2,
 }
 

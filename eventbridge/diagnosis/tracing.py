@@ -1,0 +1,253 @@
+"""A trace of one bridge: everything that it does, kept in memory that is bounded, and written when it is asked for.
+
+What the loop does is recorded on its thread; what calls, jobs and connections do on whichever is at it.  Each is kept
+by itself, so that a busy loop does not push out a migration's beginning.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Hashable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EventBridgeError
+from . import chrome, spans
+from .jobs import follow, unfollow
+from .observing import Observer, leave, observe
+from .origin import Origin
+from .pulse import Pulse
+from .spans import CALLS, JOBS, Asked, Drawn, Held, Record, Track
+
+if TYPE_CHECKING:
+    from ..asking import Ask
+    from ..bridge import Bridge
+    from ..calls import Call
+    from ..jobs import Jobs, Ticket
+    from ..link import Link
+
+get_ident = threading.get_ident
+
+
+class Ring:
+    """The last ``limit`` records, and how many there were."""
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"a trace must keep 1 record or more; found {limit}")
+        self._kept: collections.deque[Record] = collections.deque(maxlen=limit)
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    def add(self, record: Record) -> None:
+        """The loop's thread."""
+        self._seen += 1
+        self._kept.append(record)
+
+    def add_anywhere(self, record: Record) -> None:
+        """Any thread."""
+        with self._lock:
+            self._seen += 1
+            self._kept.append(record)
+
+    @property
+    def dropped(self) -> int:
+        return max(0, self._seen - len(self._kept))
+
+    def records(self) -> list[Record]:
+        while True:
+            with contextlib.suppress(RuntimeError):  # it grew meanwhile
+                return list(self._kept)
+
+
+class Trace(Observer):
+    """See `Diagnosed.trace`, which makes one and starts it.  Any thread."""
+
+    def __init__(self, bridge: Bridge, limit: int, *, pulse_seconds: float | None = None) -> None:
+        self._bridge = weakref.ref(bridge)
+        self._loop = Ring(limit)
+        self._rest = Ring(limit)
+        self._calls: dict[Call[Any], Asked] = {}
+        self._jobs: dict[Ticket, Held] = {}
+        self._tables: weakref.WeakKeyDictionary[Jobs, tuple[str, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
+        self._pulse_seconds = pulse_seconds
+        self._pulse: Pulse | None = None
+        self._stopped = 0
+        self.name = f"bridge on {bridge.host.name} (process {os.getpid()})"
+        """What it is called in the picture."""
+
+    def start(self) -> Trace:
+        """Raises `BridgeClosed` or `BridgeForked`."""
+        from ..link import living
+
+        bridge = self._live()
+        if self._pulse_seconds is not None:
+            self._pulse = Pulse(bridge, self._pulse_seconds, told=self._beat)
+        observe(bridge, self)
+        for link in living(bridge):
+            self.linked(link)
+        return self
+
+    def stop(self) -> None:
+        """Record no more; what was is kept.  Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = monotonic_ns()
+        bridge = self._bridge()
+        if bridge is not None:
+            leave(bridge, self)
+        if self._pulse is not None:
+            self._pulse.close()
+        for jobs in list(self._tables):
+            unfollow(jobs, self)
+
+    def follow(self, jobs: Jobs, name: str) -> None:
+        """Record the jobs of a table of one's own, too, as ``name``'s; those of connections are recorded anyway."""
+        self._tables[jobs] = name, weakref.ref(jobs)
+        follow(jobs, self)
+
+    @property
+    def dropped(self) -> int:
+        """How many records have been pushed out by later ones."""
+        return self._loop.dropped + self._rest.dropped
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content, up to now."""
+        return chrome.document([self])
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Make it a file, whole or not at all.  OSError where it cannot be written."""
+        chrome.write(self.to_json(), path)
+
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def drawn(self) -> list[Drawn]:
+        """Everything that is to be seen of it."""
+        now = self._stopped or monotonic_ns()
+        loop = self._loop.records()
+        rest = self._rest.records()
+        rest += [(spans.a_call, call, now) for call in list(self._calls.values())]
+        rest += [(spans.a_job, held, now) for held in list(self._jobs.values())]
+        return [*spans.drawn(loop), *spans.waits_of(loop), *spans.drawn(rest)]
+
+    def _live(self) -> Bridge:
+        bridge = self._bridge()
+        if bridge is None:
+            raise EventBridgeError("the bridge that was to be traced is gone")
+        bridge.check()
+        return bridge
+
+    # -- the loop's thread
+
+    def passed(self, began: int, ended: int, depth: int, callbacks: int) -> None:
+        self._loop.add((spans.a_pass, get_ident(), began, ended, depth, callbacks))
+
+    def called(self, whose: Origin, began: int, ended: int, events: int, deadline: int) -> None:
+        self._loop.add((spans.a_callback, get_ident(), began, ended, whose, events, deadline))
+
+    def freed(self, began: int, ended: int, count: int) -> None:
+        self._loop.add((spans.a_free, get_ident(), began, ended, count))
+
+    def failed(self, error: BaseException, whose: Origin) -> None:
+        text = f"{type(error).__name__}: {error}"[:200]
+        self._loop.add((spans.an_error, get_ident(), monotonic_ns(), text, whose))
+
+    def _beat(self, at: int, late: int) -> None:
+        self._loop.add((spans.a_beat, at, late))
+
+    # -- calls
+
+    def asked(self, ask: Ask) -> None:
+        connection: Any = ask._connection
+        track = _track(CALLS, connection, ask.key, None if ask.domain is None else ask.domain.name)
+        self._calls[ask.call] = Asked(track, ask.call.what, ask.operation, monotonic_ns())
+
+    def begun(self, ask: Ask) -> None:
+        call = self._calls.get(ask.call)
+        if call is not None:
+            call.begun = monotonic_ns()
+
+    def answered(self, ask: Ask, error: BaseException | None) -> None:
+        call = self._calls.get(ask.call)
+        if call is not None:
+            call.answered = monotonic_ns()
+            call.refusal = _words(error)
+            self._keep(ask.call, call)
+
+    def settled(self, call: Call[Any]) -> None:
+        asked = self._calls.get(call)
+        if asked is not None:
+            asked.settled = monotonic_ns()
+            asked.error = _words(call.error)
+            self._keep(call, asked)
+
+    def _keep(self, call: Call[Any], asked: Asked) -> None:
+        if asked.is_over and self._calls.pop(call, None) is not None:
+            self._rest.add_anywhere((spans.a_call, asked, 0))
+
+    # -- connections
+
+    def linked(self, link: Link, why: str = "") -> None:
+        owner: Any = link._owner
+        jobs = getattr(owner, "jobs", None)
+        if jobs is not None and jobs not in self._tables:
+            self._tables[jobs] = link.uri, weakref.ref(owner)
+            follow(jobs, self)
+        why = why or _words(link.last_error)
+        self._rest.add_anywhere((spans.a_change, monotonic_ns(), link.uri, str(link.state), why))
+
+    # -- `jobs.Follower`
+
+    def job_waits(self, ticket: Ticket) -> None:
+        self._held(ticket).waits = monotonic_ns()
+
+    def job_granted(self, ticket: Ticket) -> None:
+        self._held(ticket).granted = monotonic_ns()
+
+    def job_abandoned(self, ticket: Ticket) -> None:
+        held = self._jobs.get(ticket)
+        if held is not None:
+            held.marks.append((monotonic_ns(), "abandoned"))
+
+    def job_over(self, ticket: Ticket, at: int) -> None:
+        held = self._jobs.pop(ticket, None)
+        if held is not None:
+            held.over = at
+            held.state = ticket.state.name.lower()
+            self._rest.add_anywhere((spans.a_job, held, 0))
+
+    def _held(self, ticket: Ticket) -> Held:
+        held = self._jobs.get(ticket)
+        if held is None:
+            name, whose = self._tables.get(ticket.jobs, ("", None))  # type: ignore[call-overload]  # as was followed
+            owner = None if whose is None else whose()
+            if hasattr(owner, "uri"):
+                track = _track(JOBS, owner, ticket.key)
+            else:
+                track = Track(JOBS, (name, ticket.key), f"{ticket.key} of {name}: jobs")
+            held = self._jobs[ticket] = Held(track, ticket.job.value, str(ticket.owner))
+        return held
+
+
+def _track(kind: str, connection: Any, key: Hashable, name: str | None = None) -> Track:
+    """Of a domain; of the whole hypervisor where ``key`` is None."""
+    uri = connection.uri
+    if key is None:
+        return Track(kind, (uri, None), f"{uri}: {kind}")
+    if name is None:
+        known = getattr(connection, "known", None)
+        domain = None if known is None else known.get(key)
+        name = None if domain is None else domain.ref.name
+    return Track(kind, (uri, key), f"{name or key} of {uri}: {kind}")
+
+
+def _words(error: BaseException | None) -> str:
+    return "" if error is None else f"{type(error).__name__}: {error}"[:500]
