@@ -1,5 +1,3 @@
 """What every test has."""
 
-import pytest
-
-pytest.register_assert_rewrite("eventbridge.testing")
+pytest_plugins = ["eventbridge.testing.plugin"]

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eventbridge import __version__
+from eventbridge import __version__, host
 
 from . import terminal
 
@@ -95,7 +95,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    here, hosts, hypervisors = system(), _examine(HOSTS), _examine(HYPERVISORS)
+    here, hosts, hypervisors = system(), _examine({**HOSTS, **announced()}), _examine(HYPERVISORS)
     well = all(finding.state == "works" for finding in (*hosts, *hypervisors) if finding.basic)
     if args.json:
         findings = {"hosts": [asdict(one) for one in hosts], "hypervisors": [asdict(one) for one in hypervisors]}
@@ -106,6 +106,11 @@ def run(args: argparse.Namespace) -> int:
         _show("Hypervisors", [(one.name, _verdict(one)) for one in hypervisors])
         terminal.say("The basics work." if well else "The basics (asyncio, select, sim) do not all work: see above.")
     return 0 if well else 1
+
+
+def announced() -> dict[str, tuple[bool, str]]:
+    """The hosts of others, by their entry points: rows as in `HOSTS`."""
+    return {name: (False, "see the package that announces it") for name in host.names() if name not in host.BUILT_IN}
 
 
 def system() -> dict[str, Any]:

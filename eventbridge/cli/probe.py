@@ -28,8 +28,9 @@ from eventbridge import drivers
 from eventbridge.bridge import Bridge
 from eventbridge.errors import EventBridgeError, HostUnavailable, HypervisorError, HypervisorUnavailable
 from eventbridge.events import DomainEvent
-from eventbridge.host import HostLoop, factory
+from eventbridge.host import ENTRY_POINT_GROUP, HostLoop, factory
 from eventbridge.masks import Events
+from eventbridge.plugins import entry_points
 
 from . import loops, stir
 from .sources import Sources
@@ -154,6 +155,14 @@ def _qt() -> Report:
         return {"version": f"{core.__package__}, Qt {core.qVersion()}", "detail": probe_host(bridge)}
 
 
+def _announced(name: str) -> Report:
+    """Somebody else's host, by its entry point."""
+    with loops.bridge_on(name) as bridge:
+        (entry,) = entry_points(group=ENTRY_POINT_GROUP).select(name=name)
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+        return {"version": package, "detail": probe_host(bridge)}
+
+
 def _adapter(name: str) -> Any:
     return sys.modules[factory(name).__module__]
 
@@ -234,7 +243,7 @@ PROBES: dict[str, Callable[[], Report]] = {
 
 def main(name: str) -> None:
     try:
-        report = PROBES[name]()
+        report = PROBES.get(name, functools.partial(_announced, name))()
     except (HostUnavailable, HypervisorUnavailable) as error:
         report = {"missing": str(error)}
     except Exception as error:

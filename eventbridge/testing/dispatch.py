@@ -11,7 +11,7 @@ from typing import Any
 from eventbridge.dispatcher import BUDGET_CALLBACKS
 from eventbridge.masks import Events
 
-from .base import Rules
+from .base import Rules, in_the_tests_thread
 from .rig import busy, raises
 
 R = int(Events.READABLE)
@@ -32,7 +32,7 @@ class DispatchRules(Rules):
 
     def passes(self, id: int, fd: int, events: int, opaque: Any) -> None:
         """A callback that notes in which pass it was called."""
-        self.rig.note(self.bridge.stats().passes)
+        self.rig.note(self.rig.passes)
 
     def test_callbacks_come_on_the_loops_thread_alone(self) -> None:
         """D1: handles, timeouts and frees, whoever registers them."""
@@ -57,13 +57,13 @@ class DispatchRules(Rules):
         self.rig.until(
             lambda: self.rig.noted("handle") > 5 and self.rig.noted("timeout") > 5 and self.rig.noted("free") == 3
         )
-        assert threads == {self.rig.on_loop(threading.get_ident)}
+        assert threads == {self.rig.loop_thread}
 
     def test_a_pass_makes_at_most_its_budget_of_callbacks(self) -> None:
         """D2: 256, then the host has its turn; 1000 are ready, as handles and as timeouts."""
         self.ready(500, self.passes)
         for _ in range(500):
-            self.bridge.add_timeout(0, lambda id, opaque: self.rig.note(self.bridge.stats().passes))
+            self.bridge.add_timeout(0, lambda id, opaque: self.rig.note(self.rig.passes))
         self.rig.until(lambda: len(self.rig.notes) > 5000)
         assert max(Counter(self.rig.notes).values()) <= BUDGET_CALLBACKS
 
@@ -77,9 +77,7 @@ class DispatchRules(Rules):
     def test_frees_keep_to_the_budget_too(self) -> None:
         """D2, H7: 1000 owed at once."""
         ids = [
-            self.bridge.add_timeout(
-                -1, self.rig.noting("no"), None, lambda _: self.rig.note(self.bridge.stats().passes)
-            )
+            self.bridge.add_timeout(-1, self.rig.noting("no"), None, lambda _: self.rig.note(self.rig.passes))
             for _ in range(1000)
         ]
         self.rig.on_loop(lambda: [self.bridge.remove_timeout(id) for id in ids])
@@ -196,10 +194,9 @@ class DispatchRules(Rules):
         self.rig.settle()
         assert isinstance(self.rig.errors[0][0], GeneratorExit)
 
+    @in_the_tests_thread
     def test_keyboard_interrupt_and_system_exit_propagate_through_the_host(self) -> None:
         """D4: and the loop can be run again, nothing lost."""
-        if self.rig.own_thread:
-            return  # there is nobody to propagate to: the thread's end is the same test with the loop in this one
         for kind in (KeyboardInterrupt, SystemExit):
             reader, _ = self.rig.pipe(b"x")
 

@@ -1,8 +1,9 @@
-"""Every rule on asyncio's loop as others make it: tornado, rloop, gbulb, qasync (and uvloop: see test_hosts)."""
+"""Every rule on asyncio's loop as others make it: uvloop, tornado, rloop, gbulb, qasync."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,35 +20,28 @@ class GivenLoop(HostConformance):
     def make_loop(self) -> asyncio.AbstractEventLoop:
         raise NotImplementedError
 
-    def make_host(self) -> HostLoop:
-        self.loops.append(self.make_loop())
-        return AsyncioHost(self.loops[-1])
-
-    def setup_method(self) -> None:
-        self.loops: list[asyncio.AbstractEventLoop] = []
-        super().setup_method()
-
-    def teardown_method(self) -> None:
-        super().teardown_method()
-        for loop in self.loops:
-            loop.close()
+    @pytest.fixture
+    def make_host(self) -> Callable[[], HostLoop]:
+        return lambda: AsyncioHost(self.make_loop())
 
     def close_given(self, host: HostLoop) -> None:
-        self.loops.remove(host.loop)
         host.loop.close()
 
 
 class TestUvloop(GivenLoop):
+    loop = "asyncio, uvloop"
+    library = "uvloop"
+
     def make_loop(self) -> asyncio.AbstractEventLoop:
         return wanted.module("uvloop").new_event_loop()
 
 
-class TestUvloopInItsOwnThread(TestUvloop):
-    own_thread = True
-
-
 class TestTornado(GivenLoop):
     """Its IOLoop is a coat of asyncio's."""
+
+    loop = "asyncio, tornado"
+    library = "tornado"
+    own_thread = False
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         return wanted.module("tornado.ioloop").IOLoop(make_current=False).asyncio_loop
@@ -55,18 +49,19 @@ class TestTornado(GivenLoop):
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # its own wake-up pair, after each run
 class TestRloop(GivenLoop):
+    loop = "asyncio, rloop"
+    library = "rloop"
     leaks = 2  # rloop 0.5.0 forgets its epoll and its eventfd when a loop is closed
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         return wanted.module("rloop").new_event_loop()
 
 
-class TestRloopInItsOwnThread(TestRloop):
-    own_thread = True
-
-
 class TestGbulb(GivenLoop):
     """asyncio over GLib's main context."""
+
+    loop = "asyncio, gbulb"
+    library = "gbulb"
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         contexts = wanted.module("gi.repository.GLib").MainContext
@@ -74,12 +69,12 @@ class TestGbulb(GivenLoop):
         return wanted.module("gbulb").GLibEventLoop(context=contexts.new())
 
 
-class TestGbulbInItsOwnThread(TestGbulb):
-    own_thread = True
-
-
 class TestQasync(GivenLoop):
     """asyncio over Qt's application, and so of the main thread alone."""
+
+    loop = "asyncio, qasync"
+    library = "qasync"
+    own_thread = False
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         self.application: Any = wanted.adapter("qt").application()

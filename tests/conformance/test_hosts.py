@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import selectors
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,82 +17,80 @@ from eventbridge.poll_fallback import PollPoller
 from eventbridge.poller import PollerProtocol
 from eventbridge.testing import HostConformance
 
+MakeHost = Callable[[], HostLoop]
+
 
 class TestSelect(HostConformance):
-    def make_host(self) -> HostLoop:
-        return SelectHost()
+    loop = "select"
 
-
-class TestSelectInItsOwnThread(TestSelect):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return SelectHost
 
 
 class GivenSelector(HostConformance):
     """A selector object that is the test's own."""
 
-    def make_selector(self) -> object:
+    loop = "select"
+
+    def make_selector(self) -> Any:
         raise NotImplementedError
 
-    def make_host(self) -> HostLoop:
-        self.selectors.append(self.make_selector())
-        return SelectHost(self.selectors[-1])
-
-    def setup_method(self) -> None:
-        self.selectors: list[object] = []
-        super().setup_method()
-
-    def teardown_method(self) -> None:
-        super().teardown_method()
-        for selector in self.selectors:
-            selector.close()
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return lambda: SelectHost(self.make_selector())
 
     def close_given(self, host: HostLoop) -> None:
         host.selector.close()
 
 
 class TestSelectSelector(GivenSelector):
-    def make_selector(self) -> object:
+    own_thread = False
+
+    def make_selector(self) -> Any:
         return selectors.SelectSelector()
 
 
 class TestPollSelector(GivenSelector):
-    def make_selector(self) -> object:
+    own_thread = False
+
+    def make_selector(self) -> Any:
         return selectors.PollSelector()
 
 
 class TestEpollSelector(GivenSelector):
-    def make_selector(self) -> object:
+    own_thread = False
+
+    def make_selector(self) -> Any:
         return selectors.EpollSelector()
 
 
 class TestSelectors2(GivenSelector):
-    def make_selector(self) -> object:
+    loop = "select, selectors2"
+    library = "selectors2"
+
+    def make_selector(self) -> Any:
         return import_selectors2().DefaultSelector()
 
 
-class TestSelectors2InItsOwnThread(TestSelectors2):
-    own_thread = True
-
-
 class TestAsyncio(HostConformance):
-    def make_host(self) -> HostLoop:
-        return AsyncioHost()
+    loop = "asyncio"
 
-
-class TestAsyncioInItsOwnThread(TestAsyncio):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return AsyncioHost
 
 
 class TestLibuv(HostConformance):
     """Through pyuv."""
 
-    def make_host(self) -> HostLoop:
+    loop = "libuv, pyuv"
+    library = "pyuv"
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
         pytest.importorskip("pyuv", reason="pyuv is not built here: make test builds it where there is a compiler")
-        return LibuvHost()
-
-
-class TestLibuvInItsOwnThread(TestLibuv):
-    own_thread = True
+        return LibuvHost
 
 
 class CffiHost(LibuvHost):
@@ -100,23 +100,22 @@ class CffiHost(LibuvHost):
 class TestLibuvThroughCffi(HostConformance):
     """As where pyuv cannot be built."""
 
-    def make_host(self) -> HostLoop:
-        return CffiHost()
+    loop = "libuv, cffi"
+    library = "cffi"
 
-
-class TestLibuvThroughCffiInItsOwnThread(TestLibuvThroughCffi):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return CffiHost
 
 
 class TestPollFallback(HostConformance):
     """The poller of systems without epoll."""
 
-    def make_host(self) -> HostLoop:
-        return SelectHost()
+    loop = "select, without epoll"
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return SelectHost
 
     def make_poller(self) -> PollerProtocol:
         return PollPoller()
-
-
-class TestPollFallbackInItsOwnThread(TestPollFallback):
-    own_thread = True

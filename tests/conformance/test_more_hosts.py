@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
+import pytest
+
 from eventbridge.errors import HostUnavailable
 from eventbridge.host import HostLoop
 from eventbridge.testing import HostConformance
 from tests.helpers import wanted
 
+MakeHost = Callable[[], HostLoop]
+PYQT = "PyQt6.QtCore" in sys.modules  # as test_pyqt does it: no two bindings can be in one process
+
 
 class TestTrio(HostConformance):
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("trio").TrioHost()
+    loop = "trio"
+    library = "trio"
 
-
-class TestTrioInItsOwnThread(TestTrio):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return wanted.adapter("trio").TrioHost
 
 
 class TestGlib(HostConformance):
     """On a main context of its own."""
 
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("glib").GlibHost(apart=True)
+    loop = "glib"
+    library = "PyGObject"
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        adapter = wanted.adapter("glib")
+        return lambda: adapter.GlibHost(apart=True)
 
     def test_what_has_a_lower_priority_has_its_turn_too(self) -> None:
         """D2: an idle source, while there is more to do in every pass."""
@@ -35,15 +48,14 @@ class TestGlib(HostConformance):
         assert self.rig.noted("idle") == 1
 
 
-class TestGlibInItsOwnThread(TestGlib):
-    own_thread = True
-
-
 class TestGlibDefault(TestGlib):
     """On the process's."""
 
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("glib").GlibHost()
+    own_thread = False
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        return wanted.adapter("glib").GlibHost
 
     def test_registering_before_the_loop_first_runs_works_from_any_thread(self) -> None:
         """But that it is the main thread's for good once there is a Qt application, as another test may have made."""
@@ -54,43 +66,40 @@ class TestGlibDefault(TestGlib):
 
 
 class TestGevent(HostConformance):
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("gevent").GeventHost(apart=True)
+    loop = "gevent"
+    library = "gevent"
 
-
-class TestGeventInItsOwnThread(TestGevent):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        adapter = wanted.adapter("gevent")
+        return lambda: adapter.GeventHost(apart=True)
 
 
 class TestTwisted(HostConformance):
     """On an epoll reactor."""
 
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("twisted").TwistedHost(apart=True)
+    loop = "twisted"
+    library = "Twisted"
 
-
-class TestTwistedInItsOwnThread(TestTwisted):
-    own_thread = True
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        adapter = wanted.adapter("twisted")
+        return lambda: adapter.TwistedHost(apart=True)
 
 
 class TestTwistedsSelectReactor(HostConformance):
     """Given to it; as any other."""
 
-    def make_host(self) -> HostLoop:
+    loop = "twisted"
+    library = "Twisted"
+    own_thread = False
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
         adapter = wanted.adapter("twisted")
         from twisted.internet.selectreactor import SelectReactor
 
-        self.reactors.append(SelectReactor())
-        return adapter.TwistedHost(self.reactors[-1])
-
-    def setup_method(self) -> None:
-        self.reactors: list[object] = []
-        super().setup_method()
-
-    def teardown_method(self) -> None:
-        super().teardown_method()
-        for reactor in self.reactors:
-            reactor.waker.connectionLost(None)
+        return lambda: adapter.TwistedHost(SelectReactor())
 
     def close_given(self, host: HostLoop) -> None:
         host.loop.waker.connectionLost(None)
@@ -99,8 +108,13 @@ class TestTwistedsSelectReactor(HostConformance):
 class TestQt(HostConformance):
     """Through PySide6; see test_pyqt for PyQt6."""
 
-    def make_host(self) -> HostLoop:
-        return wanted.adapter("qt").QtHost(apart=True)
+    loop = "qt, PyQt6" if PYQT else "qt, PySide6"
+    library = "PyQt6" if PYQT else "PySide6-Essentials"
+
+    @pytest.fixture
+    def make_host(self) -> MakeHost:
+        adapter = wanted.adapter("qt")
+        return lambda: adapter.QtHost(apart=True)
 
     def test_a_timer_of_0_has_its_turn_too(self) -> None:
         """D2: Qt's idle work, while there is more to do in every pass."""
@@ -110,7 +124,3 @@ class TestQt(HostConformance):
         self.rig.on_loop(lambda: qt.QTimer.singleShot(0, lambda: self.rig.note("idle")))
         self.rig.until(lambda: self.rig.noted("idle"))
         assert self.rig.noted("idle") == 1
-
-
-class TestQtInItsOwnThread(TestQt):
-    own_thread = True

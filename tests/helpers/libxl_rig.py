@@ -12,8 +12,8 @@ from typing import Any
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Context, Event, Generator, Operation, types
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_spy import Spy
-from tests.helpers.manual import ManualHost
 
 PATIENCE = 20.0
 """Seconds to wait for what must happen, on a machine that is busy with everything else."""
@@ -46,8 +46,8 @@ class Rig:
     def wait_for(self, happened: Callable[[], bool]) -> None:
         """The loop turns until then."""
         host = self.bridge.host
-        if isinstance(host, ManualHost):
-            done = host.turn_until(happened, PATIENCE)
+        if isinstance(host, SteppingHost):
+            done = host.step_until(happened, PATIENCE)
         else:
             done = self.bridge.run(until=happened, timeout=PATIENCE)
         assert done, f"it did not happen; what did: {self.spy.trace}"
@@ -61,8 +61,8 @@ class Rig:
     def settle(self) -> None:
         """A few passes more, for what must not come."""
         host = self.bridge.host
-        if isinstance(host, ManualHost):
-            host.turn_until_idle()
+        if isinstance(host, SteppingHost):
+            host.step_until_idle()
         else:
             self.bridge.run(timeout=0.02)
 

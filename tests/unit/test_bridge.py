@@ -16,7 +16,7 @@ from eventbridge import Bridge, BridgeClosed, Events, HostUnavailable, UnknownHa
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.libuv import LibuvHost
 from eventbridge.adapters.hosts.select import SelectHost
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost
 
 R = Events.READABLE
 
@@ -76,7 +76,7 @@ def test_select_refuses_an_fd_that_it_would_fail_whole_on() -> None:
 
 
 def test_a_host_that_is_not_ours_to_run_says_so() -> None:
-    with Bridge(ManualHost()) as bridge:
+    with Bridge(SteppingHost()) as bridge:
         with pytest.raises(HostUnavailable, match="not ours to run"):
             bridge.run()
         with pytest.raises(HostUnavailable, match="not ours to stop"):
@@ -118,7 +118,7 @@ def test_an_error_handler_that_fails_does_not_end_the_pass(capsys: pytest.Captur
     def on_error(error: BaseException, context: str) -> None:
         raise RuntimeError("the handler's own")
 
-    host = ManualHost()
+    host = SteppingHost()
     with Bridge(host, on_error=on_error) as bridge:
         calls: list[int] = []
 
@@ -128,7 +128,7 @@ def test_an_error_handler_that_fails_does_not_end_the_pass(capsys: pytest.Captur
 
         bridge.add_timeout(0, fail)
         bridge.add_timeout(0, fail)
-        assert host.turn_until(lambda: len(calls) >= 2, 10)  # on a busy machine the budget may end a pass between them
+        assert host.step_until(lambda: len(calls) >= 2, 10)  # on a busy machine the budget may end a pass between them
         assert calls[:2] == [1, 2]
     assert "the handler's own" in capsys.readouterr().err
 
@@ -197,7 +197,7 @@ def test_transfer_carries_one_librarys_and_leaves_the_rest() -> None:
     """D9: by its free function; ids are kept, and told, where the other bridge has given out none of them."""
     freed: list[Any] = []
     calls: list[Any] = []
-    old_host, new_host = ManualHost(), ManualHost()
+    old_host, new_host = SteppingHost(), SteppingHost()
     reader, writer = os.pipe()
     with Bridge(old_host) as old, Bridge(new_host) as new:
 
@@ -211,9 +211,9 @@ def test_transfer_carries_one_librarys_and_leaves_the_rest() -> None:
         old.remove_timeout(owed)
         assert old.transfer(new, free) == ({}, {})
         os.write(writer, b"x")
-        old_host.turn()
+        old_host.step()
         assert not calls
-        new_host.turn()
+        new_host.step()
         assert set(calls) == {("handle", handle), ("timeout", timeout)}
         assert freed == ["owed"]
         assert (old.stats().handles, new.stats().handles) == (1, 1)
@@ -221,7 +221,7 @@ def test_transfer_carries_one_librarys_and_leaves_the_rest() -> None:
             old.remove_handle(handle)
         new.remove_handle(handle)
         new.remove_timeout(timeout)
-        new_host.turn_until_idle()
+        new_host.step_until_idle()
         assert sorted(freed) == ["handle", "owed", "timeout"]
         assert new.add_timeout(-1, lambda *_: None) > owed, "H1: above every id that was carried over"
     os.close(reader), os.close(writer)
@@ -230,7 +230,7 @@ def test_transfer_carries_one_librarys_and_leaves_the_rest() -> None:
 def test_transfer_renames_what_collides_and_tells_the_old_id() -> None:
     """D9: the other bridge has given out the same ids itself."""
     calls: list[Any] = []
-    old_host, new_host = ManualHost(), ManualHost()
+    old_host, new_host = SteppingHost(), SteppingHost()
     fd = os.eventfd(1)
     with Bridge(old_host) as old, Bridge(new_host) as new:
 
@@ -243,10 +243,10 @@ def test_transfer_renames_what_collides_and_tells_the_old_id() -> None:
         renamed, _ = old.transfer(new, free)
         assert set(renamed) == {mine}
         assert renamed[mine] != mine
-        new_host.turn()
+        new_host.step()
         assert calls == [(mine, (fd, R, "opaque"))]
         new.remove_handle(renamed[mine])
-        new_host.turn_until_idle()
+        new_host.step_until_idle()
         assert calls[-1] == "free"
         assert new.stats().handles == 1
     os.close(fd)
@@ -254,7 +254,7 @@ def test_transfer_renames_what_collides_and_tells_the_old_id() -> None:
 
 def test_transfer_takes_a_number_that_was_closed_for_its_next_file() -> None:
     """D9, H11."""
-    old_host, new_host = ManualHost(), ManualHost()
+    old_host, new_host = SteppingHost(), SteppingHost()
     called: list[int] = []
     reader, writer = os.pipe()
     with Bridge(old_host) as old, Bridge(new_host) as new:
@@ -270,15 +270,15 @@ def test_transfer_takes_a_number_that_was_closed_for_its_next_file() -> None:
             os.dup2(fresh, reader)
             os.close(fresh)
         new.update_handle(id, R | Events.WRITABLE)
-        new_host.turn()
-        new_host.turn()
+        new_host.step()
+        new_host.step()
         assert called
     os.close(reader), os.close(writer)
 
 
 def test_transfer_to_a_closed_bridge_changes_nothing() -> None:
-    with Bridge(ManualHost()) as old:
-        new = Bridge(ManualHost())
+    with Bridge(SteppingHost()) as old:
+        new = Bridge(SteppingHost())
         new.close()
         free = [].append
         id = old.add_timeout(-1, lambda *_: None, None, free)
@@ -335,7 +335,7 @@ rig.end()
 def test_stats_name_the_slowest_callback() -> None:
     from eventbridge.testing import busy
 
-    host = ManualHost()
+    host = SteppingHost()
     with Bridge(host) as bridge:
 
         def slow(id: int, opaque: Any) -> None:
@@ -343,11 +343,11 @@ def test_stats_name_the_slowest_callback() -> None:
             bridge.remove_timeout(id)
 
         bridge.add_timeout(0, slow)
-        host.turn()
+        host.step()
         stats = bridge.stats()
         assert stats.slowest >= 0.003
         assert "slow" in stats.slowest_callback
-        assert (stats.callbacks, stats.timeouts, stats.host) == (1, 0, "manual")
+        assert (stats.callbacks, stats.timeouts, stats.host) == (1, 0, "stepping")
 
 
 def test_hosts_of_others_are_found_by_their_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,11 +359,11 @@ def test_hosts_of_others_are_found_by_their_entry_point(monkeypatch: pytest.Monk
         def load(self) -> type:
             return Theirs
 
-    class Theirs(ManualHost):
+    class Theirs(SteppingHost):
         name = "theirs"
 
         @classmethod
-        def running(cls) -> ManualHost:
+        def running(cls) -> SteppingHost:
             return cls()
 
     monkeypatch.setattr("eventbridge.host.entry_points", lambda group: [Entry()])

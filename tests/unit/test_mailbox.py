@@ -10,16 +10,16 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.dispatcher import BUDGET_CALLBACKS
 from eventbridge.mailbox import Mailbox
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost
 
 
 @pytest.fixture
-def host() -> ManualHost:
-    return ManualHost()
+def host() -> SteppingHost:
+    return SteppingHost()
 
 
 @pytest.fixture
-def bridge(host: ManualHost) -> Iterator[Bridge]:
+def bridge(host: SteppingHost) -> Iterator[Bridge]:
     with Bridge(host) as bridge:
         yield bridge
 
@@ -37,50 +37,50 @@ def on_another_thread(work: Callable[[], object]) -> None:
     thread.join()
 
 
-def test_steps_are_taken_in_the_order_in_which_they_were_put(host: ManualHost, mailbox: Mailbox) -> None:
+def test_steps_are_taken_in_the_order_in_which_they_were_put(host: SteppingHost, mailbox: Mailbox) -> None:
     taken: list[int] = []
     on_another_thread(lambda: [mailbox.put(lambda n=n: taken.append(n)) for n in range(10)])  # type: ignore[misc]  # a default argument binds n now
     assert taken == []
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == list(range(10))
 
 
-def test_nothing_put_costs_nothing(host: ManualHost, mailbox: Mailbox) -> None:
+def test_nothing_put_costs_nothing(host: SteppingHost, mailbox: Mailbox) -> None:
     mailbox.put(lambda: None)
-    assert host.turn_until_idle() >= 1
-    assert host.turn() is False
+    assert host.step_until_idle() >= 1
+    assert host.step() is False
 
 
-def test_a_step_put_by_a_step_comes_after_those_that_were_there(host: ManualHost, mailbox: Mailbox) -> None:
+def test_a_step_put_by_a_step_comes_after_those_that_were_there(host: SteppingHost, mailbox: Mailbox) -> None:
     taken: list[str] = []
     mailbox.put(lambda: (taken.append("first"), mailbox.put(lambda: taken.append("third"))))
     mailbox.put(lambda: taken.append("second"))
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == ["first", "second", "third"]
 
 
-def test_a_step_that_raises_is_reported_and_the_others_are_taken(host: ManualHost, mailbox: Mailbox) -> None:
+def test_a_step_that_raises_is_reported_and_the_others_are_taken(host: SteppingHost, mailbox: Mailbox) -> None:
     """D4."""
     taken: list[str] = []
     mailbox.put(lambda: 1 // 0)
     mailbox.put(lambda: taken.append("after"))
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == ["after"]
     assert [type(error) for error, _ in host.reported] == [ZeroDivisionError]
 
 
-def test_more_than_a_budget_is_taken_in_several_passes(host: ManualHost, bridge: Bridge, mailbox: Mailbox) -> None:
+def test_more_than_a_budget_is_taken_in_several_passes(host: SteppingHost, bridge: Bridge, mailbox: Mailbox) -> None:
     """D2."""
     taken: list[int] = []
     for n in range(3 * BUDGET_CALLBACKS):
         mailbox.put(lambda n=n: taken.append(n))  # type: ignore[misc]  # as above
-    host.turn()
+    host.step()
     assert 0 < len(taken) <= BUDGET_CALLBACKS
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == list(range(3 * BUDGET_CALLBACKS))
 
 
-def test_what_is_put_while_collecting_is_taken_at_its_end_and_not_before(host: ManualHost, mailbox: Mailbox) -> None:
+def test_what_is_put_while_collecting_is_taken_at_its_end_and_not_before(host: SteppingHost, mailbox: Mailbox) -> None:
     taken: list[str] = []
     with mailbox.collecting():
         mailbox.put(lambda: taken.append("a"))
@@ -88,27 +88,27 @@ def test_what_is_put_while_collecting_is_taken_at_its_end_and_not_before(host: M
             mailbox.put(lambda: taken.append("b"))
         assert taken == []
     assert taken == ["a", "b"]
-    assert host.turn() is False
+    assert host.step() is False
 
 
-def test_another_thread_is_not_collected_for(host: ManualHost, mailbox: Mailbox) -> None:
+def test_another_thread_is_not_collected_for(host: SteppingHost, mailbox: Mailbox) -> None:
     """It may put after the collector's last look: the loop is woken for it."""
     taken: list[str] = []
     with mailbox.collecting():
         pass
     on_another_thread(lambda: mailbox.put(lambda: taken.append("late")))
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == ["late"]
 
 
-def test_a_closed_mailbox_takes_nothing_and_leaves_nothing(host: ManualHost, bridge: Bridge) -> None:
+def test_a_closed_mailbox_takes_nothing_and_leaves_nothing(host: SteppingHost, bridge: Bridge) -> None:
     mailbox = Mailbox(bridge)
     taken: list[str] = []
     mailbox.put(lambda: taken.append("never"))
     mailbox.close()
     mailbox.close()
     assert mailbox.put(lambda: taken.append("never")) is False
-    host.turn_until_idle()
+    host.step_until_idle()
     assert taken == []
     assert bridge.is_empty()
 

@@ -14,8 +14,7 @@ import pytest
 from eventbridge import Bridge, Events, HostUnavailable
 from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.poller import EpollPoller
-from eventbridge.testing import busy
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost, busy
 
 R = Events.READABLE
 
@@ -44,14 +43,14 @@ def poller() -> Interrupted:
 
 @pytest.fixture
 def bridge(poller: Interrupted) -> Any:
-    with Bridge(ManualHost(), poller=poller) as bridge:
+    with Bridge(SteppingHost(), poller=poller) as bridge:
         yield bridge
 
 
 def turn(bridge: Bridge, timeout: float = 0) -> bool:
     host = bridge.host
-    assert isinstance(host, ManualHost)
-    return host.turn(timeout)
+    assert isinstance(host, SteppingHost)
+    return host.step(timeout)
 
 
 def test_a_deadline_that_passes_just_before_the_poll_is_not_lost(bridge: Bridge, poller: Interrupted) -> None:
@@ -202,9 +201,9 @@ def test_a_thread_that_is_held_up_while_it_arms_loses_no_timeout() -> None:
             super().arm(deadline)
             if threading.current_thread() is not threading.main_thread():
                 while not bridge._dispatcher.passes:
-                    bridge.host.turn(1)  # type: ignore[attr-defined]  # the loop turns meanwhile
+                    bridge.host.step(1)  # type: ignore[attr-defined]  # the loop turns meanwhile
 
-    with Bridge(ManualHost(), poller=SlowToReturn()) as bridge:
+    with Bridge(SteppingHost(), poller=SlowToReturn()) as bridge:
         timer = bridge.add_timeout(-1, lambda id, opaque: fired.set())
         _on_a_thread(lambda: bridge.update_timeout(timer, 1))
         turn(bridge, timeout=0.1)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from eventbridge import Bridge, Events
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost
 
 R, W, E, H = Events.READABLE, Events.WRITABLE, Events.ERROR, Events.HANGUP
 MASKS = st.sampled_from([0, R, W, R | W, E, H, R | E | H])
@@ -46,7 +46,7 @@ class RegistryAgainstAModel(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.host = ManualHost()
+        self.host = SteppingHost()
         self.bridge = Bridge(self.host)
         self.calls: list[tuple[int, int]] = []
         self.freed: Counter[int] = Counter()
@@ -58,7 +58,7 @@ class RegistryAgainstAModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.bridge.close()
-        self.host.turn_until_idle()
+        self.host.step_until_idle()
         assert self.freed == Counter([*self.removed, *self.model])
         assert set(self.freed.values()) <= {1}
         for file in self.files:
@@ -142,14 +142,14 @@ class RegistryAgainstAModel(RuleBasedStateMachine):
         if not hasattr(self, "bridge"):
             return
         self.calls.clear()
-        self.host.turn()
+        self.host.step()
         expected = {}
         for id, (file, mask) in self.model.items():
             told = file.state() & (mask | E | H) if mask else 0
             if told:
                 expected[id] = int(told)
         while self.bridge._dispatcher._left:  # on a slow machine a round may take two passes
-            self.host.turn()
+            self.host.step()
         assert dict(self.calls) == expected
         assert len(self.calls) == len(expected), "once each"
         assert self.freed.keys() <= self.removed, "H7: never before it is removed"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge, Events, UnknownHandle
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost
 
 
 class Pipe:
@@ -47,43 +47,43 @@ class Pipe:
 
 
 @pytest.fixture
-def host() -> ManualHost:
-    return ManualHost()
+def host() -> SteppingHost:
+    return SteppingHost()
 
 
 @pytest.fixture
-def bridge(host: ManualHost) -> Any:
+def bridge(host: SteppingHost) -> Any:
     with Bridge(host) as bridge:
         yield bridge
-    host.turn_until_idle()
+    host.step_until_idle()
 
 
-def test_a_ready_source_is_drained(bridge: Bridge, host: ManualHost) -> None:
+def test_a_ready_source_is_drained(bridge: Bridge, host: SteppingHost) -> None:
     source = Pipe()
     bridge.add_source(source)
-    host.turn_until_idle()
+    host.step_until_idle()
     assert not source.happened
     os.write(source.writer, b"x")
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == [Events.READABLE]
     bridge.remove_source(source)
 
 
-def test_a_source_is_called_at_its_deadline_and_not_before(bridge: Bridge, host: ManualHost) -> None:
+def test_a_source_is_called_at_its_deadline_and_not_before(bridge: Bridge, host: SteppingHost) -> None:
     """T3."""
     source = Pipe()
     source.due = time.monotonic() + 0.005
     due = source.due
     bridge.add_source(source)
     while not source.happened:
-        host.turn(1)
+        host.step(1)
     assert source.happened == [0]
     assert time.monotonic() >= due
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == [0]
 
 
-def test_wishes_that_change_in_a_drain_are_taken(bridge: Bridge, host: ManualHost) -> None:
+def test_wishes_that_change_in_a_drain_are_taken(bridge: Bridge, host: SteppingHost) -> None:
     source = Pipe()
 
     def no_more() -> None:
@@ -92,39 +92,39 @@ def test_wishes_that_change_in_a_drain_are_taken(bridge: Bridge, host: ManualHos
     source.then = no_more
     bridge.add_source(source)
     os.write(source.writer, b"x")
-    host.turn_until_idle()
+    host.step_until_idle()
     os.write(source.writer, b"y")
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == [Events.READABLE]
     source.wishes = int(Events.READABLE)
     bridge.update_source(source)
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == [Events.READABLE] * 2
 
 
-def test_a_source_is_told_once_when_it_is_detached(bridge: Bridge, host: ManualHost) -> None:
+def test_a_source_is_told_once_when_it_is_detached(bridge: Bridge, host: SteppingHost) -> None:
     source = Pipe()
     source.due = time.monotonic() + 3600
     bridge.add_source(source)
     bridge.remove_source(source)
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == ["detached"]
     assert bridge.is_empty()
     with pytest.raises(UnknownHandle):
         bridge.remove_source(source)
 
 
-def test_a_source_may_remove_itself_in_its_drain(bridge: Bridge, host: ManualHost) -> None:
+def test_a_source_may_remove_itself_in_its_drain(bridge: Bridge, host: SteppingHost) -> None:
     source = Pipe()
     source.then = lambda: bridge.remove_source(source)
     bridge.add_source(source)
     os.write(source.writer, b"x")
-    host.turn_until_idle()
+    host.step_until_idle()
     assert source.happened == [Events.READABLE, "detached"]
     assert not host.reported
 
 
-def test_closing_the_bridge_detaches_every_source(host: ManualHost) -> None:
+def test_closing_the_bridge_detaches_every_source(host: SteppingHost) -> None:
     bridge, sources = Bridge(host), [Pipe(), Pipe()]
     for source in sources:
         bridge.add_source(source)
@@ -140,7 +140,7 @@ def test_the_same_source_twice_is_refused(bridge: Bridge) -> None:
     assert bridge.stats().handles == 1
 
 
-def test_a_wish_that_was_asked_for_earlier_does_not_undo_a_later_one(bridge: Bridge, host: ManualHost) -> None:
+def test_a_wish_that_was_asked_for_earlier_does_not_undo_a_later_one(bridge: Bridge, host: SteppingHost) -> None:
     """D6: the loop asks after a drain, while another thread changes what is wished and says so."""
     source = Pipe()
     bridge.add_source(source)
@@ -155,6 +155,6 @@ def test_a_wish_that_was_asked_for_earlier_does_not_undo_a_later_one(bridge: Bri
 
     source.deadline = deadline  # type: ignore[method-assign]  # a stand-in for a thread at the worst moment
     os.write(source.writer, b"x")
-    host.turn()
-    assert host.turn_until(lambda: 0 in source.happened, 10), "the deadline that was told of is lost"
+    host.step()
+    assert host.step_until(lambda: 0 in source.happened, 10), "the deadline that was told of is lost"
     bridge.remove_source(source)

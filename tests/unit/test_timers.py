@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from eventbridge import Bridge, timers
+from eventbridge.testing import SteppingHost
 from eventbridge.timers import NEVER, Timer, Timers
-from tests.helpers.manual import ManualHost
 
 MS = 1_000_000
 
@@ -123,7 +123,7 @@ def test_a_removed_timeout_keeps_nothing_alive() -> None:
         def due(self, id: int, opaque: object) -> None:
             raise AssertionError("it was removed")
 
-    with Bridge(ManualHost()) as bridge:
+    with Bridge(SteppingHost()) as bridge:
         thing, opaque = Thing(), Thing()
         ends = [weakref.ref(thing), weakref.ref(opaque)]
         id = bridge.add_timeout(3_600_000, thing.due, opaque)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from eventbridge import Bridge, dispatcher, mailbox
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_hooked import Libxl
 from tests.helpers.libxl_rig import PATIENCE, Errors, Rig
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 
@@ -46,15 +46,15 @@ def rig(xen: XenStandIn, bridge: Bridge) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> ManualHost:
+def host(monkeypatch: pytest.MonkeyPatch) -> SteppingHost:
     """A turn is a whole round, however long that takes on a busy machine (D2)."""
     for module in (dispatcher, mailbox):
         monkeypatch.setattr(module, "BUDGET_SECONDS", PATIENCE)
-    return ManualHost()
+    return SteppingHost()
 
 
 @pytest.fixture
-def stepped(xen: XenStandIn, host: ManualHost) -> Iterator[Rig]:
+def stepped(xen: XenStandIn, host: SteppingHost) -> Iterator[Rig]:
     """As ``rig``, on a loop that turns when the test says so."""
     with Bridge(host) as bridge:
         rig = Rig(bridge)
@@ -64,7 +64,7 @@ def stepped(xen: XenStandIn, host: ManualHost) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def by_hand(host: ManualHost) -> Iterator[Libxl]:
+def by_hand(host: SteppingHost) -> Iterator[Libxl]:
     """A stand-in for libxl's side of the hooks, on a loop that turns when the test says so."""
     with Bridge(host) as bridge:
         yield Libxl(bridge)

@@ -17,8 +17,8 @@ from eventbridge.adapters.hypervisors.libxl.hooks import TO_POLL, Hooks
 from eventbridge.adapters.hypervisors.libxl.types import TimeVal
 from eventbridge.errors import HypervisorError
 from eventbridge.masks import FROM_KERNEL
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_rig import PATIENCE, Rig
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 IN, PRI, OUT, ERR, HUP = select.POLLIN, select.POLLPRI, select.POLLOUT, select.POLLERR, select.POLLHUP
@@ -28,7 +28,7 @@ class Libxl:
     """A stand-in for libxl's side of the hooks: registers fds, and notes what it is told."""
 
     def __init__(self) -> None:
-        self.host = ManualHost()
+        self.host = SteppingHost()
         self.bridge = Bridge(self.host)
         self.told: list[tuple[int | None, int, int, int]] = []
         self.interrupts: list[BaseException] = []
@@ -44,10 +44,10 @@ class Libxl:
         code: int = self.call.fd_modify(None, fd, ctypes.pointer(registration), events)
         return code
 
-    def turn(self) -> list[tuple[int | None, int, int, int]]:
-        """What a turn of the loop tells."""
+    def step(self) -> list[tuple[int | None, int, int, int]]:
+        """What a step of the loop tells."""
         self.told.clear()
-        self.host.turn()
+        self.host.step()
         return sorted(self.told, key=repr)
 
     def fd_occurred(self, for_libxl: int | None, fd: int, events: int, revents: int) -> None:
@@ -88,11 +88,11 @@ def test_it_is_told_the_true_revents_and_what_it_had_asked_for(libxl: Libxl, pai
     ours, theirs = pair
     fd = ours.fileno()
     libxl.register(fd, IN | OUT | PRI)
-    assert libxl.turn() == [(1, fd, IN | OUT | PRI, OUT)]
+    assert libxl.step() == [(1, fd, IN | OUT | PRI, OUT)]
     theirs.send(b"x")
-    assert libxl.turn() == [(1, fd, IN | OUT | PRI, IN | OUT)]
+    assert libxl.step() == [(1, fd, IN | OUT | PRI, IN | OUT)]
     theirs.close()
-    assert libxl.turn() == [(1, fd, IN | OUT | PRI, IN | OUT | HUP)]
+    assert libxl.step() == [(1, fd, IN | OUT | PRI, IN | OUT | HUP)]
 
 
 def test_urgent_data_is_pri(libxl: Libxl) -> None:
@@ -102,7 +102,7 @@ def test_urgent_data_is_pri(libxl: Libxl) -> None:
         with ours:
             libxl.register(ours.fileno(), PRI)
             theirs.send(b"!", socket.MSG_OOB)
-            assert libxl.host.turn(PATIENCE)
+            assert libxl.host.step(PATIENCE)
             assert libxl.told == [(1, ours.fileno(), PRI, PRI)]
 
 
@@ -111,13 +111,13 @@ def test_one_fd_may_be_registered_several_times(libxl: Libxl, pair: Pair) -> Non
     ours, theirs = pair
     fd = ours.fileno()
     reading, writing = libxl.register(fd, IN, for_libxl=1), libxl.register(fd, OUT, for_libxl=2)
-    assert libxl.turn() == [(2, fd, OUT, OUT)]
+    assert libxl.step() == [(2, fd, OUT, OUT)]
     theirs.send(b"x")
-    assert libxl.turn() == [(1, fd, IN, IN), (2, fd, OUT, OUT)]
+    assert libxl.step() == [(1, fd, IN, IN), (2, fd, OUT, OUT)]
     libxl.call.fd_deregister(None, fd, writing)
-    assert libxl.turn() == [(1, fd, IN, IN)]
+    assert libxl.step() == [(1, fd, IN, IN)]
     libxl.call.fd_deregister(None, fd, reading)
-    assert libxl.turn() == []
+    assert libxl.step() == []
     assert len(libxl.hooks) == 0
 
 
@@ -126,12 +126,12 @@ def test_no_events_are_legal_and_cost_nothing(libxl: Libxl, pair: Pair) -> None:
     ours, theirs = pair
     registration = libxl.register(ours.fileno(), 0)
     theirs.close()
-    libxl.host.turn_until_idle()
+    libxl.host.step_until_idle()
     assert libxl.told == []
     assert libxl.modify(registration, ours.fileno(), IN) == 0
-    assert libxl.turn() == [(1, ours.fileno(), IN, IN | HUP)]
+    assert libxl.step() == [(1, ours.fileno(), IN, IN | HUP)]
     assert libxl.modify(registration, ours.fileno(), 0) == 0
-    libxl.host.turn_until_idle()
+    libxl.host.step_until_idle()
 
 
 def test_a_recycled_for_libxl_belongs_to_who_has_it_now(libxl: Libxl, pair: Pair) -> None:
@@ -142,7 +142,7 @@ def test_a_recycled_for_libxl_belongs_to_who_has_it_now(libxl: Libxl, pair: Pair
     second = libxl.register(theirs.fileno(), OUT, for_libxl=5, stale=first.value or 0)
     assert second.value != first.value
     libxl.call.fd_deregister(None, ours.fileno(), first)  # once more: it is nobody's
-    assert libxl.turn() == [(5, theirs.fileno(), OUT, OUT)]
+    assert libxl.step() == [(5, theirs.fileno(), OUT, OUT)]
 
 
 def test_the_fd_may_be_closed_as_soon_as_deregister_returns(libxl: Libxl) -> None:
@@ -155,7 +155,7 @@ def test_the_fd_may_be_closed_as_soon_as_deregister_returns(libxl: Libxl) -> Non
     other, other_writer = os.pipe()
     assert other == reader  # the kernel gives the lowest number
     libxl.register(other, IN, for_libxl=2)
-    libxl.host.turn_until_idle()
+    libxl.host.step_until_idle()
     assert libxl.told == []
     for fd in (other, other_writer, writer):
         os.close(fd)
@@ -165,10 +165,10 @@ def test_a_regular_file_is_always_ready(libxl: Libxl, tmp_path: os.PathLike[str]
     """H9: what libxl saves a domain to."""
     fd = os.open(os.path.join(tmp_path, "save"), os.O_CREAT | os.O_RDWR)
     registration = libxl.register(fd, OUT)
-    assert libxl.turn() == [(1, fd, OUT, OUT)]
-    assert libxl.turn() == [(1, fd, OUT, OUT)]
+    assert libxl.step() == [(1, fd, OUT, OUT)]
+    assert libxl.step() == [(1, fd, OUT, OUT)]
     libxl.call.fd_deregister(None, fd, registration)
-    libxl.host.turn_until_idle()
+    libxl.host.step_until_idle()
     os.close(fd)
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_modified_stays_as_it_was(libxl: Libxl, caplog: pytest.Lo
     libxl.bridge.update_handle = lambda id, events: (_ for _ in ()).throw(OSError("no"))  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         assert libxl.modify(registration, writer, 0) == -12
-    assert libxl.turn() == [(1, writer, OUT, OUT)]
+    assert libxl.step() == [(1, writer, OUT, OUT)]
     libxl.call.fd_deregister(None, writer, registration)
     os.close(reader)
     os.close(writer)
@@ -224,7 +224,7 @@ def test_a_ctrl_c_within_a_hook_is_for_another_place_and_the_hook_is_done(libxl:
     libxl.bridge.add_handle = interrupted  # type: ignore[method-assign]
     libxl.register(pair[0].fileno(), OUT)
     assert [str(error) for error in libxl.interrupts] == ["Ctrl-C"]
-    assert libxl.turn() == [(1, pair[0].fileno(), OUT, OUT)]
+    assert libxl.step() == [(1, pair[0].fileno(), OUT, OUT)]
 
 
 def test_after_the_end_hooks_agree_to_everything_and_do_nothing(libxl: Libxl, pair: Pair) -> None:
@@ -235,7 +235,7 @@ def test_after_the_end_hooks_agree_to_everything_and_do_nothing(libxl: Libxl, pa
     libxl.register(pair[0].fileno(), OUT)
     timeout = ctypes.c_void_p()
     assert libxl.call.timeout_register(None, ctypes.pointer(timeout), TimeVal(0, 0), 1) == 0
-    libxl.host.turn_until_idle()
+    libxl.host.step_until_idle()
     assert libxl.told == []
     assert len(libxl.hooks) == 0 and libxl.bridge.is_empty()
 

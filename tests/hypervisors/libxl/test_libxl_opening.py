@@ -17,8 +17,8 @@ from eventbridge.adapters.hypervisors.libxl import Context, types
 from eventbridge.adapters.hypervisors.xen import library as xen_library
 from eventbridge.adapters.hypervisors.xen.journal import XTL_DEBUG, XTL_ERROR, Journal
 from eventbridge.errors import BridgeClosed, HypervisorError, HypervisorUnavailable
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_rig import Rig
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 
@@ -59,7 +59,7 @@ def test_no_xenstored_is_one_clear_error_and_nothing_is_left(xen: XenStandIn, br
 
 
 def test_a_closed_bridge_is_refused_and_nothing_is_left(xen: XenStandIn) -> None:
-    bridge = Bridge(ManualHost())
+    bridge = Bridge(SteppingHost())
     bridge.close()
     fds = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(BridgeClosed):

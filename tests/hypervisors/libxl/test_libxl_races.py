@@ -12,9 +12,9 @@ import ctypes
 import pytest
 
 from eventbridge.adapters.hypervisors.libxl import Event, types
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_hooked import Libxl, Pipes, strays
 from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 DEATH = "DOMAIN_DEATH"
@@ -24,7 +24,7 @@ ABORTED = -22
 # -- 60975d1b58: the set of fds changes while what was polled is being told
 
 
-def test_fds_that_come_and_go_during_a_pass_disturb_it_in_nothing(by_hand: Libxl, host: ManualHost) -> None:
+def test_fds_that_come_and_go_during_a_pass_disturb_it_in_nothing(by_hand: Libxl, host: SteppingHost) -> None:
     """60975d1b58 (2012): a callback registered fds while libxl was walking the arrays of the last poll, which grew
     under its feet.  Here every callback ends its neighbour's registration and begins three new ones."""
     with Pipes() as pipes:
@@ -46,19 +46,19 @@ def test_fds_that_come_and_go_during_a_pass_disturb_it_in_nothing(by_hand: Libxl
         for for_libxl in range(2, 42):
             begin(for_libxl)
         by_hand.on_told = change
-        assert host.turn(PATIENCE)
+        assert host.step(PATIENCE)
         told = [for_libxl for for_libxl, _ in by_hand.told]
         assert sorted(told) == [pair for pair in range(2, 42) if pair not in ended]
         assert len(ended) == 20, "of each pair whichever came first"
         by_hand.on_told = lambda for_libxl: None
         by_hand.told.clear()
-        assert host.turn(PATIENCE)
+        assert host.step(PATIENCE)
         assert sorted(by_hand.told) == sorted((for_libxl, fd) for for_libxl, (fd, _) in live.items())
         by_hand.hooks.retire()
 
 
 def test_libxl_changes_its_fds_in_a_pass_that_has_more_to_tell_it(
-    xen: XenStandIn, stepped: Rig, host: ManualHost
+    xen: XenStandIn, stepped: Rig, host: SteppingHost
 ) -> None:
     """60975d1b58 (2012), on the real libxl: in one round both its fds are ready, xenstored's for a death and its
     children's pipe; whoever is told of the death has the first deregistered and registered again."""
@@ -81,7 +81,7 @@ def test_libxl_changes_its_fds_in_a_pass_that_has_more_to_tell_it(
             assert stepped.context.pause(9).done
 
     stepped.consumer = change
-    host.turn()
+    host.step()
     assert (stepped.told(), operation.code) == ([(DEATH, 8)], 0)
     xen.die(9)
     stepped.wait_for(lambda: len(stepped.events) == 2)
@@ -93,7 +93,7 @@ def test_libxl_changes_its_fds_in_a_pass_that_has_more_to_tell_it(
 # -- d2f82025b9: a timeout is deregistered by something that is not its registration
 
 
-def test_a_timeout_deregistered_by_its_address_is_that_one_and_no_other(by_hand: Libxl, host: ManualHost) -> None:
+def test_a_timeout_deregistered_by_its_address_is_that_one_and_no_other(by_hand: Libxl, host: SteppingHost) -> None:
     """d2f82025b9 (2012): libxl gave the hook the address of where it kept the registration instead of what was there,
     so the application ended some other timeout or none, and the one that libxl had given up was still to be told."""
     places, size = (ctypes.c_void_p * 3)(), ctypes.sizeof(ctypes.c_void_p)
@@ -101,7 +101,7 @@ def test_a_timeout_deregistered_by_its_address_is_that_one_and_no_other(by_hand:
         place = ctypes.cast(ctypes.byref(places, number * size), ctypes.POINTER(ctypes.c_void_p))
         assert by_hand.call.timeout_register(None, place, types.TimeVal(1, 0), number + 1) == 0
     by_hand.call.timeout_deregister(None, ctypes.addressof(places) + size)
-    host.turn_until_idle()
+    host.step_until_idle()
     assert by_hand.told == [(1, -1), (3, -1)]
     assert len(by_hand.hooks) == 0
 
@@ -110,7 +110,7 @@ def test_a_timeout_deregistered_by_its_address_is_that_one_and_no_other(by_hand:
 
 
 def test_an_fd_given_up_by_another_thread_just_before_libxl_is_told_tells_nothing(
-    xen: XenStandIn, stepped: Rig, host: ManualHost
+    xen: XenStandIn, stepped: Rig, host: SteppingHost
 ) -> None:
     """bc7e8a2a81 (2013): nothing is held between an application's poll and its call of libxl, and another thread may
     end the registration in between; libxl used what it had freed then."""
@@ -120,7 +120,7 @@ def test_an_fd_given_up_by_another_thread_just_before_libxl_is_told_tells_nothin
     stepped.until_readable(stepped.watched_fd())
     disable = stepped.context.generators.disable
     stepped.spy.before["osevent_occurred_fd"] = lambda: on_another_thread(lambda: disable(generator))
-    host.turn()
+    host.step()
     assert stepped.spy.names()[-3:] == [
         "evdisable_domain_death done",
         "osevent_occurred_fd",
@@ -152,7 +152,9 @@ def test_one_that_was_given_up_and_taken_up_again_meanwhile_is_told_once_and_to_
     assert [event.for_user for event in stepped.events] == [new[0].for_user]
 
 
-def test_an_fd_given_up_by_another_thread_during_the_pass_is_not_told_at_all(by_hand: Libxl, host: ManualHost) -> None:
+def test_an_fd_given_up_by_another_thread_during_the_pass_is_not_told_at_all(
+    by_hand: Libxl, host: SteppingHost
+) -> None:
     """bc7e8a2a81 (2013): here the bridge knows before it calls, though the kernel had reported both (H5, H6)."""
     with Pipes() as pipes:
         fds = {for_libxl: pipes.pipe(ready=True)[0] for for_libxl in (1, 2)}
@@ -164,7 +166,7 @@ def test_an_fd_given_up_by_another_thread_during_the_pass_is_not_told_at_all(by_
 
         by_hand.on_told = end_the_other
         for _ in range(3):  # it is never drained
-            host.turn()
+            host.step()
         assert len({for_libxl for for_libxl, _ in by_hand.told}) == 1
         by_hand.hooks.retire()
 
@@ -193,7 +195,7 @@ def test_a_timeout_given_up_by_another_thread_just_before_libxl_is_told_is_told_
     assert len(stepped.context._hooks._timeouts) == 0
 
 
-def test_a_timeout_that_fires_while_another_thread_modifies_it_is_told_once(by_hand: Libxl, host: ManualHost) -> None:
+def test_a_timeout_that_fires_while_another_thread_modifies_it_is_told_once(by_hand: Libxl, host: SteppingHost) -> None:
     """5f5ef65bab (2013): the loop takes it between the other thread's finding it and its re-arming it."""
     registration = ctypes.c_void_p()
     assert by_hand.call.timeout_register(None, ctypes.pointer(registration), types.TimeVal(1, 0), 1) == 0
@@ -201,11 +203,11 @@ def test_a_timeout_that_fires_while_another_thread_modifies_it_is_told_once(by_h
 
     def overtaken(id: int, milliseconds: int) -> None:
         by_hand.bridge.update_timeout = update  # type: ignore[method-assign]
-        assert host.turn(PATIENCE)
+        assert host.step(PATIENCE)
         assert by_hand.told == [(1, -1)]
         update(id, milliseconds)
 
     by_hand.bridge.update_timeout = overtaken  # type: ignore[method-assign]
     assert by_hand.call.timeout_modify(None, ctypes.pointer(registration), types.TimeVal(0, 0)) == 0
-    host.turn_until_idle()
+    host.step_until_idle()
     assert by_hand.told == [(1, -1)]

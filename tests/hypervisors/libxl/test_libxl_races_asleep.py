@@ -13,9 +13,9 @@ from collections.abc import Callable
 import pytest
 
 from eventbridge import Bridge
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_hooked import Libxl, Pipes, strays
 from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread, until_asleep
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 DEATH = "DOMAIN_DEATH"
@@ -26,7 +26,7 @@ ABORTED = -22
 
 
 def test_an_fd_that_another_thread_has_drained_meanwhile_is_harmless(
-    xen: XenStandIn, stepped: Rig, host: ManualHost
+    xen: XenStandIn, stepped: Rig, host: SteppingHost
 ) -> None:
     """56d2350bf5 (2015): one thread came back from its poll and waited for libxl's lock while another, inside, read
     everything; the first then read, too, and slept for good with the lock held."""
@@ -43,7 +43,7 @@ def test_an_fd_that_another_thread_has_drained_meanwhile_is_harmless(
         assert stepped.spy.count("event_occurs") == 1, "the other thread was given the death"
 
     stepped.spy.before["osevent_occurred_fd"] = drain
-    host.turn()
+    host.step()
     stepped.wait_for(lambda: bool(stepped.events))
     stepped.settle()
     assert (codes, stepped.told()) == ([0], [(DEATH, 8)])
@@ -56,7 +56,7 @@ def test_an_fd_that_another_thread_has_drained_meanwhile_is_harmless(
 
 @pytest.mark.parametrize("kept", [False, True], ids=["closed", "closed but for a copy elsewhere"])
 def test_an_fd_closed_and_its_number_registered_again_after_the_poll_is_the_new_ones(
-    by_hand: Libxl, kept: bool, host: ManualHost
+    by_hand: Libxl, kept: bool, host: SteppingHost
 ) -> None:
     """681ce16816 (2015): deregistered, closed, opened as another file and registered, all while one thread was inside
     poll, whose answer (that the number is no file's, or is ready) was about the old one; libxl took it for the new
@@ -74,11 +74,11 @@ def test_an_fd_closed_and_its_number_registered_again_after_the_poll_is_the_new_
             by_hand.register(fd, 2)
 
         _after_the_next_poll(by_hand.bridge, lambda: on_another_thread(exchange))
-        host.turn()
-        host.turn_until_idle()
+        host.step()
+        host.step_until_idle()
         assert writers and by_hand.told == [], "nothing of the old file's"
         os.write(writers[0], b"x")
-        assert host.turn_until(lambda: bool(by_hand.told), PATIENCE)
+        assert host.step_until(lambda: bool(by_hand.told), PATIENCE)
         assert set(by_hand.told) == {(2, fd)}
         by_hand.hooks.retire()
 

@@ -12,8 +12,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import types
 from eventbridge.adapters.hypervisors.libxl.hooks import Hooks
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread
-from tests.helpers.manual import ManualHost
 from tests.helpers.xen.standin import XenStandIn
 
 
@@ -171,7 +171,7 @@ def test_what_is_in_the_registrations_place_before_is_ignored(libxl: Libxl) -> N
 
 def test_a_bridge_that_is_closed_refuses_and_nothing_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     """xen.md 1.16, D8: -12, which libxl passes on."""
-    bridge = Bridge(ManualHost())
+    bridge = Bridge(SteppingHost())
     libxl = Libxl(bridge)
     kept = libxl.register(3600)
     bridge.close()

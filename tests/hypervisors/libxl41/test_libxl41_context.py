@@ -18,7 +18,7 @@ from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen.library import Generation, generation, libxl
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
-from tests.helpers.manual import ManualHost
+from eventbridge.testing import SteppingHost
 from tests.helpers.xen import libxl41
 from tests.helpers.xen.standin import CRASH, SUSPEND, XenStandIn
 
@@ -158,18 +158,18 @@ def test_only_domains_that_changed_are_asked_about(xen: XenStandIn, source: Even
     source._context.library._functions["libxl_event_get_domain_death_info"] = counted
     xen.create_many(range(1, 51))
     source.followed.update(dict.fromkeys(range(1, 51)))
-    with Bridge(ManualHost()) as bridge:
+    with Bridge(SteppingHost()) as bridge:
         bridge.add_source(source)
         host = bridge.host
-        assert isinstance(host, ManualHost)
+        assert isinstance(host, SteppingHost)
         xen.shutdown(7, reason=SUSPEND)
         while len(told.facts) < 1:
-            host.turn(PATIENCE)
+            host.step(PATIENCE)
         xen.die(9)
         while len(told.facts) < 2:
-            host.turn(PATIENCE)
+            host.step(PATIENCE)
         bridge.remove_source(source)
-        host.turn_until_idle()
+        host.step_until_idle()
     assert told.facts == [("shut down 2", 7), ("gone", 9)]
     assert asked == [7, 9]
 
