@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = tests/helpers/setup.sh $(VENV)
 
-.PHONY: help demo test e2e-xen lint types soak bench bench-xen clean
+.PHONY: help demo test e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -28,13 +28,25 @@ types: ## mypy, strict
 	@$(SETUP) dev
 	$(BIN)/mypy
 
-soak: ## 60 s of random adds, updates, removes and closes, from 4 threads, with 1000 fds, on each host
+soak: ## 60 s of stress on each host loop, with every fault
 	@$(SETUP) test
-	$(BIN)/eventbridge stress --for 60
+	$(BIN)/eventbridge stress --seconds 60 --jobs 2
+
+stress: ## 10 s of stress on each host loop (under 2 minutes)
+	@$(SETUP) test
+	$(BIN)/eventbridge stress --seconds 10 --handles 400 --jobs 2
+
+interleavings: ## every interleaving of small programs, in a model and in the dispatcher
+	@$(SETUP) test
+	$(BIN)/python -m tests.interleavings
 
 bench: ## the benchmark's table (about 10 minutes)
 	@$(SETUP) test
 	$(BIN)/eventbridge bench
+
+bench-hosts: ## every host loop, with a bridge and with watches of its own (about 7 minutes)
+	@$(SETUP) test
+	$(BIN)/eventbridge bench --hosts
 
 bench-xen: ## Xen's events beside libxl's own loop in C (about 3 minutes)
 	@$(SETUP) test

@@ -59,6 +59,7 @@ class Dispatcher:
         "_depth",
         "_events",
         "_freeing",
+        "_late",
         "_left",
         "_muted",
         "_outer",
@@ -110,6 +111,7 @@ class Dispatcher:
         self._current: Handle | Timer | None = None  # whose callback is running
         self._outer: list[Handle | Timer | None] = []  # whose callbacks are running further out, when passes nest
         self._muted: list[Handle] = []  # to be unmuted,
+        self._late: list[Timer] = []  # timers to be put back,
         self._steps: deque[Callable[[], None]] = deque()  # and steps to be taken,
         self._chores = False  # if there are any, after the outermost pass
         self.each_pass: Callable[[], None] | None = None  # called after every outermost pass
@@ -239,7 +241,8 @@ class Dispatcher:
                 # now and then.
                 for fd, _ in events:
                     table.check(fd)
-            events = events + [(fd, TO_KERNEL[entry.mask]) for fd, entry in table.always_ready.items() if entry.mask]
+            always = list(table.always_ready.items())  # a copy: a signal's handler may come in
+            events = events + [(fd, TO_KERNEL[entry.mask]) for fd, entry in always if entry.mask]
             return self._split(events) if table.shared else events
 
     def _split(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -262,8 +265,12 @@ class Dispatcher:
             # Before its deadline is looked at: whoever removes it sets that first, then lets go of these.
             callback, opaque = timer.callback, timer.opaque
             deadline = timer.deadline
-            if deadline > now or timer in self._outer:
-                continue  # re-armed, disabled or removed since the round began; or its callback is running further out
+            if deadline > now:
+                continue  # re-armed, disabled or removed since the round began
+            if timer in self._outer:  # its callback is running further out: it is put back once that has returned
+                self._late.append(timer)
+                self._chores = True
+                continue
             if deadline:
                 self.late = late = now - deadline
                 if late > self.lag:
@@ -422,6 +429,11 @@ class Dispatcher:
             with self._registry.lock:
                 for handle in muted:
                     self._table.unmute(handle.fd)
+        if self._late:
+            late, self._late = self._late, []
+            with self._registry.lock:
+                for timer in late:
+                    self._registry.put_back(timer)
         for _ in range(len(self._steps)):
             self._steps.popleft()()
 
@@ -437,9 +449,9 @@ class Dispatcher:
             return False
         with registry.lock:
             return (
-                any(item not in outer for _, _, item in registry.frees)
-                or any(timer not in outer for timer in registry.timers.every_pass.values())
-                or any(entry.mask and entry not in outer for entry in table.always_ready.values())
+                any(item not in outer for _, _, item in list(registry.frees))  # copies: a signal's handler may come in
+                or any(timer not in outer for timer in list(registry.timers.every_pass.values()))
+                or any(entry.mask and entry not in outer for entry in list(table.always_ready.values()))
             )
 
     @loop_side

@@ -236,17 +236,25 @@ class FdTable:
         """Leave the ghosts behind.  The host loop must not be watching the poller's fd meanwhile.
 
         Where that cannot be done now they are still there, and the dispatcher tries again in each round; until then it
-        delivers nothing from the poller, so nothing of theirs, and loses nothing.
+        delivers nothing from the poller, so nothing of theirs, and loses nothing.  So it is where a signal's handler
+        came in, on this very thread, and had the poller told of what the fresh one does not know.
         """
-        entries = {fd: entry for fd, entry in list(self.fds.items()) if fd >= 0 and entry.armed >= 0}
+        entries = self._armed()
+        self.ghosts = False  # now, as the suspects: that handler may meet others
+        self.suspects.clear()
         try:
-            closed = self._poller.rebuild((fd, TO_KERNEL[entry.armed]) for fd, entry in entries.items())
+            closed = self._poller.rebuild((fd, TO_KERNEL[armed]) for fd, (_, armed) in entries.items())
         except OSError:  # no fd left for it (EMFILE), twice in a row
+            self.ghosts = True
+            return
+        if self._armed() != entries:
+            self.ghosts = True
             return
         for fd in closed:
-            entries[fd].armed = ABSENT
-        self.ghosts = False
-        self.suspects.clear()
+            entries[fd][0].armed = ABSENT
+
+    def _armed(self) -> dict[int, tuple[Handle, int]]:
+        return {fd: (entry, entry.armed) for fd, entry in list(self.fds.items()) if fd >= 0 and entry.armed >= 0}
 
     def clear(self) -> None:
         self.touched.update(fd for fd in list(self.fds) if fd >= 0)

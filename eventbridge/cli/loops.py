@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,15 @@ ON_ASYNCIO: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "qasync": ("qasync", lambda qasync: qasync.QEventLoop(sys.modules[host.factory("qt").__module__].application())),
 }
 
+KEPT = ("rloop",)
+"""Whose loop is made once and never closed: rloop 0.5.0 leaves two fds behind with each."""
+
+NOT_RACED = {
+    "rloop": "rloop 0.5.0 closes its own wake-up fds twice whenever it stops, and so a file that another thread has "
+    "opened in between"
+}
+"""Whose loop is not to be run beside threads that open files, and why."""
+
 
 def names() -> list[str]:
     """What ``--loop`` takes."""
@@ -42,16 +52,26 @@ def bridge_on(name: str, on_error: ErrorHandler | None = None) -> Iterator[Bridg
     """A bridge on a loop of its own, which at the end is drained and closed; `HostUnavailable` where its library is
     missing.
     """
-    with contextlib.ExitStack() as stack:
-        if name in ON_ASYNCIO:
-            loop = stack.enter_context(contextlib.closing(_new_loop(name)))
-            adapter: Any = host.factory("asyncio")
-            bridge = Bridge(adapter(loop), on_error=on_error)
-        else:
-            bridge = Bridge(name, on_error=on_error)
-        with bridge:
-            yield bridge
-            bridge.run(until=bridge.is_empty, timeout=DRAIN_SECONDS)
+    bridge, loop = new_bridge(name, on_error)
+    with contextlib.nullcontext() if loop is None or name in KEPT else contextlib.closing(loop), bridge:
+        yield bridge
+        bridge.run(until=bridge.is_empty, timeout=DRAIN_SECONDS)
+
+
+def new_bridge(name: str, on_error: ErrorHandler | None = None) -> tuple[Bridge, Any]:
+    """A bridge, and the loop of its own if that is the caller's to close; `HostUnavailable` where its library is
+    missing.
+    """
+    if name not in ON_ASYNCIO:
+        return Bridge(name, on_error=on_error), None
+    loop = _kept_loop(name) if name in KEPT else _new_loop(name)
+    adapter: Any = host.factory("asyncio")
+    return Bridge(adapter(loop), on_error=on_error), loop
+
+
+@functools.cache
+def _kept_loop(name: str) -> Any:
+    return _new_loop(name)
 
 
 def _new_loop(name: str) -> Any:

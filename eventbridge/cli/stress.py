@@ -1,57 +1,75 @@
-"""``eventbridge stress``: the soak of `eventbridge.testing.soak` on each host loop in turn, and a table of what came of
-it.
+"""``eventbridge stress``: random operations and planted faults on each host loop, judged by an oracle, and a table of
+what came of it.
 
-Everything runs in this process: the loop in the main thread, the operations in others.  The table is for standard
-output; progress and complaints are for standard error.
+Each host loop has a process of its own (`eventbridge.testing.stress`), so that one that crashes or hangs is a line in
+the table.  The table is for standard output; progress and complaints are for standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import json
+import os
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from eventbridge.errors import HostUnavailable
-from eventbridge.testing.soak import GROWTH_BOUND, Report, Soak, make_room
+from eventbridge.testing.soak import GROWTH_BOUND, make_room
+from eventbridge.testing.stress import fleet
+from eventbridge.testing.stress.faults import ALL as FAULTS
+from eventbridge.testing.stress.plan import HostReport, Plan
+from eventbridge.testing.stress.script import load
 
 from . import loops, terminal
 
-LOOPS = ("asyncio", "libuv", "select", "uvloop")
-QUIET_UNTIL = 2.0
-"""Seconds: a shorter soak shows no progress."""
 MIB = 2**20
 
 EPILOG = f"""\
 What is checked: every byte written to a watched fd arrives, and no other file's; nothing is called that was removed
-or turned off (one call that was decided on already is allowed from another thread); no timeout is early or lost;
-every free is called once, on the loop's thread; no fd is left; memory grows by less than {GROWTH_BOUND // MIB} MiB
-after the warm-up.
+or turned off (one call that was decided on already is allowed from another thread); nothing is called again while it
+runs; no timeout is early, lost, or made up for when it is late; an exception is told once; every free is called once,
+on the loop's thread; a forked child is refused, and its parent notices nothing; no fd is left; memory grows by less
+than {GROWTH_BOUND // MIB} MiB.  A host's process that crashes, hangs or says anything has violated that too.
 
-exit code: 0 if all is well, 1 if anything was lost, wrong or left, 2 if called wrongly.  Ctrl-C ends it with what was
-seen so far.
+Scripted rounds are wholly determined by the seed; one that fails is shrunk, and kept as stress-HOST-SEED.json for
+--script.  In racing rounds the operations are, but how the threads interleave is the machine's.
+
+faults: eintr (storms of signals), emfile (no fd left), restart (the loop stopped and run again), clock (the process
+stopped for a second), shutdown (interpreters that end with live registrations).
+
+exit code: 0 if all is well, 1 if there was a violation, 2 if called wrongly.  Ctrl-C ends it with what was seen so far.
 
 examples:
   eventbridge stress
-  eventbridge stress --for 5 --loop select --seed 7
+  eventbridge stress --seconds 120 --loop select glib --faults eintr,emfile --jobs 2
+  eventbridge stress --script stress-select-7.json
 """
 
+
+def _injected(fault: str) -> Callable[[HostReport], int]:
+    return lambda report: report.counts[fault]
+
+
 # Heading, width, and what is under it.
-COLUMNS = (
+COLUMNS: tuple[tuple[str, int, Callable[[HostReport], object]], ...] = (
     ("host", -8, lambda report: report.host),
     ("seconds", 8, lambda report: f"{report.seconds:.1f}"),
+    ("rounds", 7, lambda report: report.rounds),
     ("operations", 11, lambda report: report.operations),
     ("callbacks", 11, lambda report: report.callbacks),
-    ("lost", 6, lambda report: report.lost),
+    ("forks", 6, lambda report: report.counts["forks"]),
+    *((name, max(6, len(name) + 1), _injected(name)) for name in FAULTS),
+    ("nested", 7, lambda report: report.counts["nested"] or ("cannot" if report.counts["cannot nest"] else 0)),
+    ("lost", 5, lambda report: report.lost),
     ("wrong", 6, lambda report: report.wrong),
-    ("leaked fds", 11, lambda report: report.leaked_fds),
-    ("memory MiB", 11, lambda report: f"{report.growth / MIB:+.1f}"),
+    ("fds", 4, lambda report: report.leaked_fds),
+    ("MiB", 6, lambda report: f"{report.growth / MIB:+.1f}"),
     ("frees called / owed", 22, lambda report: f"{report.frees_called} / {report.frees_owed}"),
 )
 
@@ -60,32 +78,53 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "stress",
         help="random operations from several threads on each host loop; nothing may be lost or left",
-        description="Random adds, updates, removes and closes, from several threads, on each host loop in turn.",
+        description="Random operations from several threads, and planted faults, on each host loop.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
+        "--seconds",
         "--for",
-        dest="seconds",
         type=_seconds,
         default=60.0,
-        metavar="SECONDS",
+        metavar="N",
         help="for each host loop, more than 0 (default 60)",
     )
-    parser.add_argument("--fds", type=_from(2, 1_000_000), default=1000, help="how many are open (default 1000)")
     parser.add_argument(
-        "--threads", type=_from(1, 256), default=4, help="how many operate beside the loop's (default 4)"
+        "--handles",
+        "--fds",
+        type=_from(2, 1_000_000),
+        default=1000,
+        metavar="N",
+        help="how many fds are open in a racing round (default 1000)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_from(1, 256),
+        default=4,
+        metavar="N",
+        help="how many operate beside the loop's (default 4)",
     )
     parser.add_argument(
         "--loop",
         dest="loops",
         type=loops.loop_name,
-        action="append",
+        action="extend",
+        nargs="+",
         metavar="NAME",
-        help=f"a host loop; again for several (default: those of {', '.join(LOOPS)} that work here)",
+        help="host loops, each in a process of its own (default: all that work here)",
     )
-    parser.add_argument("--seed", type=_from(0, 2**63 - 1), help="to draw the same operations again (default: random)")
+    parser.add_argument(
+        "--faults", type=_faults, default=FAULTS, metavar="LIST", help=f"all (default), none, or of {','.join(FAULTS)}"
+    )
+    parser.add_argument(
+        "--seed", type=_from(0, 2**63 - 1), metavar="N", help="to draw the same again (default: random)"
+    )
+    parser.add_argument(
+        "--jobs", type=_from(1, 64), default=1, metavar="N", help="how many host loops at a time (default 1)"
+    )
     parser.add_argument("--json", action="store_true", help="one object a line for each host loop, and no table")
+    parser.add_argument("--script", type=Path, metavar="FILE", help="run a kept script again, and nothing else")
     parser.set_defaults(run=run)
 
 
@@ -108,45 +147,71 @@ def _from(least: int, most: int) -> Any:
     return number
 
 
+def _faults(text: str) -> tuple[str, ...]:
+    if text in ("all", "none"):
+        return FAULTS if text == "all" else ()
+    for name in text.split(","):
+        if name not in FAULTS:
+            raise argparse.ArgumentTypeError(f"no fault is called {name!r}; there are: all, none, {', '.join(FAULTS)}")
+    return tuple(name for name in FAULTS if name in text.split(","))
+
+
 def run(args: argparse.Namespace) -> int:
-    if not make_room(args.fds):
+    if not make_room(args.handles):
         terminal.complain(
-            f"--fds {args.fds}: so many do not fit the hard limit of open files: raise it (ulimit -Hn) or ask for fewer"
+            f"--handles {args.handles}: so many do not fit the hard limit of open files: "
+            "raise it (ulimit -Hn) or ask for fewer"
         )
         return 2
-    seed = random.SystemRandom().getrandbits(32) if args.seed is None else args.seed
-    with _interruptible() as interrupted:
-        reports = _soak_each(args, seed, interrupted)
+    plans = _plans(args) if args.script is None else _plan_of_script(args)
+    if plans is None:
+        return 2
+    if not args.json and args.script is None:
+        terminal.say(
+            f"seed {plans[0].seed}: {args.handles} fds, {args.threads} threads, {args.seconds:g} s on each host loop, "
+            f"faults: {', '.join(args.faults) or 'none'}"
+        )
+    with _interruptible() as interrupted, Progress(plans) as progress:
+        reports = fleet.run(plans, args.jobs, progress, interrupted)
+    _tell(reports, as_json=args.json)
     return 0 if all(report.clean for report in reports) else 1
 
 
-def _soak_each(args: argparse.Namespace, seed: int, interrupted: Callable[[], bool]) -> list[Report]:
-    """On one host loop after the other; each report is told as it comes."""
-    reports: list[Report] = []
-    if not args.json:
-        terminal.say(f"seed {seed}: {args.fds} fds, {args.threads} threads, {args.seconds:g} s on each host loop")
-    for name in args.loops or _that_work():
-        soak = Soak(
-            name,
-            functools.partial(loops.bridge_on, name),
-            seconds=args.seconds,
-            fds=args.fds,
-            threads=args.threads,
-            seed=seed,
-            stopping=interrupted,
+def _plans(args: argparse.Namespace) -> list[Plan]:
+    seed = random.SystemRandom().getrandbits(32) if args.seed is None else args.seed
+    names = args.loops or _that_work()
+    for name in loops.NOT_RACED.keys() & set(names):
+        terminal.complain(f"{name}: no racing rounds: {loops.NOT_RACED[name]}")
+    return [
+        Plan(
+            host,
+            args.seconds,
+            args.handles,
+            args.threads,
+            seed,
+            list(args.faults),
+            racing=host not in loops.NOT_RACED,
         )
-        with Progress(args.seconds) as progress:
-            reports.append(soak.run(progress))
-        _tell(reports, as_json=args.json)
-        if interrupted():
-            break
-    return reports
+        for host in names
+    ]
+
+
+def _plan_of_script(args: argparse.Namespace) -> list[Plan] | None:
+    """The script says on which host; None, told, where it is none."""
+    try:
+        script = load(args.script)
+        loops.loop_name(script.host)
+    except (OSError, ValueError, argparse.ArgumentTypeError) as error:
+        terminal.complain(f"--script {args.script}: {terminal.one_line(error)}")
+        return None
+    hosts = args.loops or [script.host]
+    return [Plan(host, 0.0, args.handles, args.threads, script.seed, [], script=str(args.script)) for host in hosts]
 
 
 def _that_work() -> list[str]:
     """The host loops whose library is here; a line about each of the others."""
     found = []
-    for name in LOOPS:
+    for name in loops.names():
         try:
             with loops.bridge_on(name):
                 found.append(name)
@@ -155,17 +220,19 @@ def _that_work() -> list[str]:
     return found
 
 
-def _tell(reports: list[Report], *, as_json: bool) -> None:
-    """The last report, as it comes; a table grows a row."""
-    report = reports[-1]
+def _tell(reports: list[HostReport], *, as_json: bool) -> None:
     if as_json:
-        terminal.say(json.dumps(report.to_json()))
+        for report in reports:
+            terminal.say(json.dumps(report.to_json()))
     else:
-        if len(reports) == 1:
-            terminal.say(_row([heading for heading, _, _ in COLUMNS]))
-        terminal.say(_row([str(cell(report)) for _, _, cell in COLUMNS]))
-    for complaint in report.complaints:
-        terminal.complain(f"{report.host}: {complaint}")
+        terminal.say(_row([heading for heading, _, _ in COLUMNS]))
+        for report in reports:
+            terminal.say(_row([str(cell(report)) for _, _, cell in COLUMNS]))
+    for report in reports:
+        for complaint in report.complaints:
+            terminal.complain(f"{report.host}, seed {report.seed}: {complaint}")
+        for script in report.scripts:
+            terminal.complain(f"{report.host}: shrunk: eventbridge stress --script {script}")
 
 
 def _row(cells: list[str]) -> str:
@@ -186,32 +253,50 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen = True
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 class Progress:
     """One line on standard error that is written again and again; where that is no terminal, nothing."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._shown = seconds > QUIET_UNTIL and sys.stderr.isatty()
+    def __init__(self, plans: list[Plan]) -> None:
+        self._shown = sys.stderr.isatty()
+        self._plans = plans
+        self._seen: dict[str, HostReport] = {}
 
     def __enter__(self) -> Progress:
         return self
 
-    def __call__(self, soak: Soak, elapsed: float) -> None:
+    def __call__(self, running: list[fleet.Runner]) -> None:
+        self._seen.update((runner.plan.host, runner.report) for runner in running)
         if self._shown:
-            print(
-                f"\r{soak.host}: {elapsed:.0f} of {self._seconds:.0f} s, {soak.operations} operations\x1b[K",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"\r{self._line(running)[: _width()]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _line(self, running: list[fleet.Runner]) -> str:
+        seen = self._seen.values()
+        done = len(seen) - len(running)
+        now = ", ".join(
+            f"{runner.plan.host} {max(0.0, runner.plan.seconds - runner.report.seconds):.0f} s left"
+            for runner in running
+        )
+        return (
+            f"{now}; {done} of {len(self._plans)} done; "
+            f"{terminal.plural(sum(report.violations for report in seen), 'violation')}, "
+            f"{sum(report.rounds for report in seen)} rounds, {sum(report.operations for report in seen)} operations"
+        )
 
     def __exit__(self, *exc: object) -> None:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    except OSError:
+        return 79

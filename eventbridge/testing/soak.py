@@ -19,16 +19,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbridge.bridge import Bridge, ErrorHandler
 from eventbridge.masks import Events
 
 from .soak_oracle import PATIENCE, Ledger
 from .soak_subjects import File, Ghosts, Subject, Tick
+
+if TYPE_CHECKING:
+    from .stress.hazards import Hazards
 
 BridgeOn: TypeAlias = Callable[[ErrorHandler], AbstractContextManager[Bridge]]
 """Makes a bridge on a loop that is ours to run, and closes both."""
@@ -67,6 +70,8 @@ class Report:
     frees_owed: int
     frees_called: int
     complaints: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of what else was done, and planted (`eventbridge.testing.stress.hazards`)."""
 
     @property
     def clean(self) -> bool:
@@ -94,10 +99,12 @@ class Soak:
         seed: int = 1,
         patience: float = PATIENCE,
         stopping: Callable[[], bool] = lambda: False,
+        hazards: Hazards | None = None,
     ) -> None:
         """``patience``: seconds until what has not come counts as lost.  ``stopping``: asked often, on any thread;
-        once it is true the soak ends early.
+        once it is true the soak ends early.  ``hazards``: what else is to happen.
         """
+        self._hazards = hazards
         self.host = host
         self.seconds = seconds
         self.seed = seed
@@ -126,7 +133,7 @@ class Soak:
         sys.setswitchinterval(SWITCH)
         ledger = self._ledger = Ledger(self._patience)
         try:
-            with self._bridge_on(lambda error, context: ledger.accuse(f"{error!r} {context}")) as bridge:
+            with self._bridge_on(ledger.on_error) as bridge:
                 started = time.monotonic()
                 growth = self._soak(bridge, ledger, progress)
                 elapsed = time.monotonic() - started
@@ -136,6 +143,9 @@ class Soak:
         self._subjects = []
         del bridge
         leaked = len(_open_fds() - before)
+        counts = {} if self._hazards is None else self._hazards.counts
+        if ledger.told != counts.get("raised", 0):
+            ledger.accuse(f"{counts.get('raised', 0)} exceptions were raised, {ledger.told} told (D4)")
         return Report(
             host=self.host,
             seed=self.seed,
@@ -149,6 +159,7 @@ class Soak:
             frees_owed=ledger.added,
             frees_called=ledger.freed,
             complaints=ledger.complaints,
+            counts=dict(counts),
         )
 
     def _soak(self, bridge: Bridge, ledger: Ledger, progress: Callable[[Soak, float], None] | None) -> int:
@@ -161,14 +172,20 @@ class Soak:
         for worker in workers:
             worker.start()
         try:
+            if self._hazards is not None:
+                self._hazards.begin(bridge, ledger, workers, self._from_a_signal)
             started = time.monotonic()
             self._turn(bridge, started, started + self.seconds * WARM_UP, progress)
-            warm = _resident()
+            warm = resident()
             self._turn(bridge, started, started + self.seconds * (1 - CALM), progress)
+            if self._hazards is not None:
+                self._hazards.feed()
             self._calm(bridge)
             self._turn(bridge, started, started + self.seconds, progress)
-            growth = _resident() - warm
+            growth = resident() - warm
         finally:
+            if self._hazards is not None:
+                self._hazards.end()
             self._over = True
             for worker in workers:
                 worker.join()
@@ -180,6 +197,8 @@ class Soak:
     ) -> None:
         while not self._stopping() and (now := time.monotonic()) < until:
             end = min(until, now + SLICE)
+            if self._hazards is not None:
+                self._hazards.feed()
             # Not by run's own timeout alone, which is the bridge's and may be what is lost.
             bridge.run(until=partial(self._ended, end), timeout=end - now)
             if progress is not None:
@@ -216,6 +235,15 @@ class Soak:
         """Now and then a callback operates on others."""
         if not self._over and self._loops_random.random() < 0.1:
             self._operate(self._threads, self._loops_random, by_loop=True)
+        if self._hazards is not None:
+            self._hazards.in_callback()
+
+    def _from_a_signal(self) -> None:
+        """In a handler, which comes in anywhere on the loop's thread: perhaps where a call is decided on already, so
+        that it counts as another thread's (H6).
+        """
+        if not self._over:
+            self._operate(self._threads, self._loops_random, by_loop=False)
 
     def _operate(self, number: int, random: Random, by_loop: bool) -> None:
         subject = random.choice(self._subjects)
@@ -239,7 +267,10 @@ class Soak:
         bridge.run(until=lambda: not any(subject.overdue() for subject in self._subjects), timeout=self._patience * 1.5)
         for subject in (*files, *ticks):
             subject.overdue()
-            subject.finish()
+            try:
+                subject.finish()
+            except Exception as error:  # an operation on it has failed before, surely
+                self._ledger.accuse(f"cannot be finished: {error!r}")
         if not bridge.run(until=bridge.is_empty, timeout=self._patience):
             self._ledger.accuse(f"not empty at the end: {bridge!r}")
 
@@ -263,8 +294,8 @@ def _open_fds() -> set[str]:
     return set(os.listdir("/dev/fd"))
 
 
-def _resident() -> int:
-    """Bytes."""
+def resident() -> int:
+    """Bytes that this process has in memory, but for garbage."""
     gc.collect()
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()

@@ -9,12 +9,17 @@ decided on (H6), and by no second.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 KEPT = 20
 """Complaints kept in words; the rest is counted."""
 PATIENCE = 10.0
 """Seconds until what has not come counts as lost: long, as the machine may be busy with everything else."""
+
+
+class Planted(Exception):
+    """What a callback or a free raises on purpose; each is to be told once (D4)."""
 
 
 class Ledger:
@@ -28,8 +33,10 @@ class Ledger:
         self.freed = 0
         self.lost = 0
         self.wrong = 0
+        self.told = 0  # planted exceptions
+        self.in_free: Callable[[], None] | None = None  # what else happens in every free
         self.complaints: list[str] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the handler of a signal may come in
 
     def add(self) -> None:
         with self._lock:
@@ -47,6 +54,13 @@ class Ledger:
             self.wrong += 1
             self._complain(f"wrong: {what}")
 
+    def on_error(self, error: BaseException, context: str) -> None:
+        """The bridge's."""
+        if isinstance(error, Planted):
+            self.told += 1
+        else:
+            self.accuse(f"{error!r} {context}")
+
     def _complain(self, what: str) -> None:
         if len(self.complaints) < KEPT:
             self.complaints.append(what)
@@ -55,7 +69,7 @@ class Ledger:
 class Registration:
     """One handle or timeout; the ``opaque`` of its callback and of its free."""
 
-    __slots__ = ("allowed", "asked", "freed", "id", "ledger", "live", "lock", "orphan", "what")
+    __slots__ = ("allowed", "asked", "freed", "id", "ledger", "live", "lock", "orphan", "running", "what")
 
     def __init__(self, what: str, asked: int, ledger: Ledger, lock: threading.Lock) -> None:
         self.what = what
@@ -67,6 +81,7 @@ class Registration:
         self.live = True
         self.freed = False
         self.orphan = False  # its fd was closed before it was removed
+        self.running = 0  # calls that have not returned
         ledger.add()
 
     def changed(self, asked: int, *, by_loop: bool) -> None:
@@ -91,6 +106,8 @@ class Registration:
             self.ledger.accuse(f"{self.what} {self.id} was called on another thread than the loop's (D1)")
         if self.freed:
             self.ledger.accuse(f"{self.what} {self.id} was called after its free (H7)")
+        if self.running:
+            self.ledger.accuse(f"{self.what} {self.id} was called while its callback runs (D5)")
         if not self.live:
             self.overtaken("was called after it was removed (H5, H6)")
             return False
@@ -106,6 +123,8 @@ def on_free(registration: Any) -> None:
     ledger.freed += 1
     if threading.get_ident() != ledger.loop_thread:
         ledger.accuse(f"{registration.what} {registration.id} was freed on another thread than the loop's (H7)")
+    if registration.running:
+        ledger.accuse(f"{registration.what} {registration.id} was freed while its callback runs (H7)")
     # A free inside remove, or inside its own callback, finds its lock taken by this very thread.
     if not registration.lock.acquire(timeout=ledger.patience):
         ledger.accuse(f"{registration.what} {registration.id} was freed inside its own callback or removal (H7)")
@@ -118,3 +137,5 @@ def on_free(registration: Any) -> None:
         registration.freed = True
     finally:
         registration.lock.release()
+    if ledger.in_free is not None:
+        ledger.in_free()

@@ -10,6 +10,7 @@ Operations run on any thread, under the subject's lock; ``by_loop`` says that it
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -18,20 +19,21 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from time import monotonic, monotonic_ns
-from typing import Any, TypeAlias
+from time import monotonic, monotonic_ns, sleep
+from typing import Any, TypeAlias, TypeVar
 
 from eventbridge.bridge import Bridge
 from eventbridge.errors import UnknownHandle
 from eventbridge.masks import EFFECTIVE, Events
 
-from .soak_oracle import Ledger, Registration, on_free
+from .soak_oracle import PATIENCE, Ledger, Registration, on_free
 
 R, W = int(Events.READABLE), int(Events.WRITABLE)
 RECORD = struct.Struct("!QQ")  # the file's tag; the record's number in it
 MOST_UNREAD = 64
 """Records: far less than any pipe or socket holds."""
 MOST_GHOSTS = 24
+Made = TypeVar("Made")
 
 Meanwhile: TypeAlias = Callable[[], None]
 """Something else to do on the loop's thread, inside a callback."""
@@ -46,6 +48,14 @@ class Subject:
         self.ledger = ledger
         self.meanwhile = meanwhile
         self.expected_at: float | None = None  # until when what is expected may come; s of time.monotonic
+
+    def _meanwhile(self, registration: Registration) -> None:
+        """The rest of its callback: whatever happens then, it may not be called again, nor freed (D5, H7)."""
+        registration.running += 1
+        try:
+            self.meanwhile()
+        finally:
+            registration.running -= 1
 
     def expect(self, seconds: float = 0.0) -> None:
         self.expected_at = monotonic() + seconds + self.ledger.patience
@@ -87,6 +97,23 @@ class Ghosts:
                 os.close(self._fds.popleft())
 
 
+def _socketpair() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def _patiently(make: Callable[[], Made]) -> Made:
+    """What ``make`` makes; where no fd is left for it, which is a fault that passes, as soon as there is one."""
+    give_up = monotonic() + PATIENCE
+    while True:
+        try:
+            return make()
+        except OSError as error:
+            if error.errno != errno.EMFILE or monotonic() > give_up:
+                raise
+        sleep(0.001)
+
+
 class File(Subject):
     """A pipe or a socketpair, replaced by another again and again.  Its reader is watched by at most one registration
     that reads, and by others that look on; its writer by some that wait for room.
@@ -100,11 +127,7 @@ class File(Subject):
         self.open(random)
 
     def open(self, random: Random) -> None:
-        if random.random() < 0.5:
-            self.reader, self.writer = os.pipe()
-        else:
-            ours, theirs = socket.socketpair()
-            self.reader, self.writer = ours.detach(), theirs.detach()
+        self.reader, self.writer = _patiently(_socketpair if random.random() < 0.5 else os.pipe)
         os.set_blocking(self.reader, False)
         os.set_blocking(self.writer, False)
         self.tag = next(self._tags)
@@ -187,7 +210,7 @@ class File(Subject):
             self.replace(random, by_loop)
             return
         if random.random() < 0.5:
-            self._ghosts.keep(os.dup(self.reader))
+            self._ghosts.keep(_patiently(lambda: os.dup(self.reader)))
             if not self.hung_up:
                 os.write(self.writer, bytes(RECORD.size))  # no event of it may reach anybody once its number is reused
         orphans = [orphan for fd in self._open_ends() for orphan in self._close(fd, early=True, by_loop=by_loop)]
@@ -267,7 +290,7 @@ class File(Subject):
         with self.lock:
             if registration.called(events) and not registration.orphan:
                 self._read(fd, events)
-        self.meanwhile()
+        self._meanwhile(registration)
 
     def _read(self, fd: int, events: int) -> None:
         try:
@@ -362,7 +385,7 @@ class Tick(Subject):
         with self.lock:
             if registration.called(1):
                 self._due(registration)
-        self.meanwhile()
+        self._meanwhile(registration)
 
     def _due(self, registration: Registration) -> None:
         if monotonic_ns() - self._set_at < (self._times + 1) * self.ms * 1_000_000:
