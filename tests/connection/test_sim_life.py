@@ -90,20 +90,23 @@ def a_year(rig: Rig, domain: Domain, count: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_daemons_year_leaves_no_trace(rig: Rig) -> None:
-    """Forty thousand calls and as many events through one connection; the first quarter is for warming up."""
+    """Forty thousand calls and as many events through one connection (twelve on the hosts after the first); the first
+    quarter is for warming up.
+    """
+    calls = 40_000 if rig.bridge.host.name == "asyncio" else 12_000
     world = rig.world("domains=2").running(S0)
     connection = rig.connect(world.uri)
     rig.ok(connection.opened)
     domain, stream, told = _domain(connection, S0), connection.events(), itertools.count()
     connection.subscribe(lambda event: (stream.take(), next(told)))
-    a_year(rig, domain, 10_000)
+    a_year(rig, domain, calls // 4)
     timeouts = rig.bridge.stats().timeouts
     gc.collect()
     resident = rss()
-    a_year(rig, domain, 30_000)
+    a_year(rig, domain, calls // 4 * 3)
     gc.collect()
     assert rss() - resident < 4 << 20
-    assert next(told) > 39_000 and stream.missed == 0 and stream.waiting < 10
+    assert next(told) > calls * 0.97 and stream.missed == 0 and stream.waiting < 10
     assert len(connection.jobs) == 0 and connection.under_way == {}
     assert rig.bridge.stats().timeouts == timeouts
 
