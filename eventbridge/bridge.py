@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import host as hosts
+from .between import Between
 from .diagnosis.bridged import Diagnosed
 from .diagnosis.stats import Stats as Stats
 from .dispatcher import Dispatcher
@@ -75,6 +76,7 @@ class Bridge(Diagnosed):
         self._closed = threading.Event()
         self._runs = Runs(self._dispatcher)
         self._berth = Berth(host, self._poller.fileno(), self._dispatcher, self)
+        self._between = Between(self._registry, self._dispatcher, lambda: self._berth.serving)
         try:
             self._berth.begin()
         except BaseException:
@@ -317,6 +319,13 @@ class Bridge(Diagnosed):
         self._berth.move(new)
         self.moves += new is not was
 
+    def between_passes(self, step: Callable[[], None]) -> None:
+        """Call ``step()`` once, when no callback is under way and none begins meanwhile: at once where nobody runs the
+        loop, or this thread does and is in no callback, or the bridge is closed; else on the loop's thread, soon.
+        Any thread; it waits for nothing.  `close` makes what is left of such calls first.
+        """
+        self._between.add(step)
+
     def transfer(self, to: Bridge, free: FreeCallback) -> tuple[dict[int, int], dict[int, int]]:
         """Carry what was registered with this very ``free`` function, and only that, to another bridge, with the
         calls of it that are owed.
@@ -324,7 +333,7 @@ class Bridge(Diagnosed):
         So what one library has here follows it to where it is installed next, and the rest stays.  Ids are kept but
         for those that the other bridge has given out itself: returned are the new ids by the old, of handles and of
         timeouts; their callbacks are told the old ones still; 0 is for what is lost with a bridge that is closed.
-        Any thread.
+        Any thread; a callback that is under way is not waited for (see `between_passes`).
         """
         to._registry.check()
         return give(self._registry, to._registry, free)
@@ -335,9 +344,11 @@ class Bridge(Diagnosed):
 
         Where another thread runs the loop the frees are called there, soon; inside a callback, when the pass is over.
         """
+        self._between.take()
         if not self._registry.close():
             return
         _living.discard(self)
+        self._between.take()  # what has come between the two
 
         self._berth.close()
 

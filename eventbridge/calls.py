@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -230,7 +231,7 @@ class LongCall(Call[T]):
             await self.abort()
 
     def __aiter__(self) -> AsyncIterator[Progress]:
-        return self._progresses()
+        return _Progresses(self)
 
     # -- for whoever does it
 
@@ -248,29 +249,38 @@ class LongCall(Call[T]):
         super()._let_go()
         self._aborter = _nothing
 
-    async def _progresses(self) -> AsyncIterator[Progress]:
-        """Every one, until it has ended; its error is the call's own to raise."""
-        host = awaiting(self.bridge.host, "use on_progress()")
-        queue: collections.deque[Progress] = collections.deque()
-        bell = Bell()
+
+class _Progresses(AsyncIterator[Progress]):
+    """What a long call tells, every one, until it has ended; its error is the call's own to raise.
+
+    An object, not a generator: one whose ``async for`` is left early is the loop's to close, which trio warns of.
+    """
+
+    def __init__(self, call: LongCall[Any]) -> None:
+        self._call = call
+        self._queue: collections.deque[Progress] = collections.deque()
+        self._bell = Bell()
+        queue, bell = self._queue, self._bell
 
         def told(progress: Progress) -> None:
             queue.append(progress)
             bell.ring()
 
-        def wait(done: Step) -> None:
-            bell.wait(done, lambda: bool(queue) or self._done)
+        call.on_progress(told)
+        call.on_done(lambda call: bell.ring())
+        weakref.finalize(self, call._listeners.remove, told).atexit = False
 
-        self.on_progress(told)
-        self.on_done(lambda call: bell.ring())
-        try:
-            while not self._done or queue:
-                if queue:
-                    yield queue.popleft()
-                else:
-                    await host.wait_for(wait, None)
-        finally:
-            self._listeners.remove(told)
+    async def __anext__(self) -> Progress:
+        while True:
+            ended = self._call.done  # before: what was told until then is there to be taken
+            if self._queue:
+                return self._queue.popleft()
+            if ended:
+                raise StopAsyncIteration
+            await awaiting(self._call.bridge.host, "use on_progress()").wait_for(self._wait, None)
+
+    def _wait(self, done: Step) -> None:
+        self._bell.wait(done, lambda: bool(self._queue) or self._call.done)
 
 
 class Abort:

@@ -1,6 +1,7 @@
 """A console's bytes for a task: ``async with domain.open_console() as stream: async for data in stream: ...``.
 
-A thin face on `console.ConsoleStream`.  The loop's thread.
+A thin face on `console.ConsoleStream`.  What comes is told on the bridge's loop's thread, and read in a task, which
+is on another where the bridge has moved away from the task's loop (D9).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .bell import Bell
 from .console import ConsoleStream, open_console
 from .domain import ConsoleInfo, ConsoleKind
 from .host import awaiting
@@ -28,7 +30,7 @@ class ConsoleSession:
         self._chunks: collections.deque[bytes] = collections.deque()
         self._ended = False
         self._error: OSError | None = None
-        self._wake: Callable[[], None] | None = None
+        self._bell = Bell()
         self.info: ConsoleInfo | None = None
 
     async def __aenter__(self) -> ConsoleSession:
@@ -50,30 +52,22 @@ class ConsoleSession:
         return self
 
     async def __anext__(self) -> bytes:
-        while not self._chunks:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                raise StopAsyncIteration
+        while True:
+            ended = self._ended  # before: what came until then is there to be taken
+            if self._chunks:
+                return self._chunks.popleft()
+            if ended:
+                raise self._error or StopAsyncIteration
             host = self._domain.connection.bridge.host
             await awaiting(host, "use stream_console()").wait_for(self._wait, None)
-        return self._chunks.popleft()
 
     def _wait(self, done: Callable[[], None]) -> None:
-        if self._chunks or self._ended:
-            done()
-        else:
-            self._wake = done
+        self._bell.wait(done, lambda: bool(self._chunks) or self._ended)
 
     def _data(self, data: bytes) -> None:
         self._chunks.append(data)
-        self._ring()
+        self._bell.ring()
 
     def _end(self, error: OSError | None) -> None:
         self._error, self._ended = error, True
-        self._ring()
-
-    def _ring(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+        self._bell.ring()

@@ -2,7 +2,8 @@
 
 `Bridge.move` takes a whole bridge to another host.  This takes what one library has on a bridge, known by its
 ``free`` function, to another bridge: a process has one libvirt, and installs it on a new bridge for each
-``asyncio.run``.
+``asyncio.run``.  What is being called meanwhile is not waited for: whoever wants that does it between two passes
+(`Bridge.between_passes`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -49,7 +50,9 @@ class TwistedHost(LoopHost):
         reactor: Any = sys.modules.get("twisted.internet.reactor")  # the very object, not a module
         if not getattr(reactor, "running", False) or not isInIOThread():  # type: ignore[no-untyped-call]
             return None
-        return cls(reactor)
+        host = cls(reactor)
+        host._thread = threading.get_ident()
+        return host
 
     def watch(self, fd: int, callback: Callback) -> None:
         reader = self._readers[fd] = _Reader(self, fd, callback)

@@ -142,13 +142,17 @@ HOST = dict.fromkeys(("tornado", "uvloop", "rloop", "gbulb", "qasync"), "asyncio
 }
 FIRST = {"gevent, patched": "import gevent.monkey; gevent.monkey.patch_all(thread=False)"}
 
-# A byte through a pipe from another thread, a timeout, a callback that raises; then the bridge is closed.
+# Whose thread it is, at once; a byte through a pipe, a timeout, a callback that raises; then the bridge is closed.
 PRELUDE = """
 import json, os, threading
 import eventbridge
-said = {"errors": [], "reads": 0, "ticks": 0, "threads": []}
+said = {"errors": [], "reads": 0, "ticks": 0, "threads": [], "here": [], "elsewhere": []}
 def serve(end, host=None):
     bridge = eventbridge.Bridge(host, on_error=lambda error, context: said["errors"].append(str(error)))
+    said["here"].append(bridge.is_loop_thread())
+    asking = threading.Thread(target=lambda: said["elsewhere"].append(bridge.is_loop_thread()))
+    asking.start()
+    asking.join()
     reader, writer = os.pipe()
     def readable(id, fd, events, opaque):
         os.read(fd, 1)
@@ -197,6 +201,8 @@ def test_the_loop_that_runs_is_recognised_and_served(loop: str) -> None:
     assert answer["reads"] >= 5 and answer["ticks"] >= answer["reads"]
     assert answer["errors"] == ["the third"]
     assert answer["threads"] == [True] * answer["reads"], "all on the thread that runs the loop"
+    assert answer["here"] == [True], "known before the first callback"
+    assert answer["elsewhere"] == [False]
 
 
 @pytest.mark.parametrize(

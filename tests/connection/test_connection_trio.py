@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import textwrap
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -168,6 +170,31 @@ def test_a_job_is_followed_and_cut_short(uri: str) -> None:
         control.forget(f"to-{uri.partition('world=')[2].partition('&')[0]}")
 
     run(main)
+
+
+def test_whoever_stops_following_a_job_leaves_nothing_behind(uri: str) -> None:
+    """Neither a generator that trio would have to close (a ResourceWarning), nor a listener."""
+
+    async def main() -> None:
+        other = uri.replace("world=", "world=to-")
+        control.simulation_of(other).do("undefine", S0)
+        async with eventbridge.connect(uri) as here, eventbridge.connect(other) as there:
+            domain = await here.domain(S0)
+            await domain.start()
+            job = domain.migrate(there, bandwidth=SLOW)
+            async for _ in job:
+                break
+            gc.collect()
+            assert job._listeners == []
+            assert not job.done
+            assert await job.abort()
+        control.forget(f"to-{uri.partition('world=')[2].partition('&')[0]}")
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run(main)
+        gc.collect()
+    assert [str(warning.message) for warning in warned if warning.category is ResourceWarning] == []
 
 
 def test_a_held_job_lets_tasks_in_one_after_the_other(uri: str) -> None:

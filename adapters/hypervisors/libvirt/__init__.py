@@ -20,8 +20,12 @@ def install(bridge: Bridge) -> None:
     libvirt accepts one event implementation for a process's life, so the first call must come before any connection
     is opened and before anybody else registers one: `HypervisorError` says so where it was too late.  Called again it
     re-hosts: what libvirt has registered goes on living on the new bridge, also when the old one's loop has ended.
-    Where both loops are running, a callback that the old one is in the middle of is not waited for: two events may
-    then arrive in either order, each once.  Raises `BridgeClosed` for a bridge that is closed.
+
+    The old loop's last callback is over before the new one's first begins, and so events keep their order.  Where
+    another thread runs the old loop it is asked to let go, and this returns; in a callback of it, it lets go after
+    that.  Until then, as `installed` says, the old bridge serves libvirt, and what is registered meanwhile comes along.
+    Closing the old bridge has it let go at once.  Of several calls the last one counts; where its bridge is closed
+    before it was reached, libvirt stays where it is.  Raises `BridgeClosed` for a bridge that is closed.
     """
     trampoline.install(bridge)
 

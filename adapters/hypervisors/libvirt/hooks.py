@@ -5,6 +5,10 @@ libvirt takes one event implementation for a process's life and asks it for ids 
 `Trampoline.install` carries what is registered from one bridge to the next, ids and all (D9); libvirt notices
 nothing.
 
+It is carried between two passes of the old bridge, so that the last callback there is over before the first on the new
+one begins.  Until then, which is at once but where another thread runs the old loop, or a callback of it installs, all
+that libvirt asks for is still the old bridge's, and is carried with the rest.
+
 All of it is hook side: libvirt calls from any thread, with its own locks held.  The usual call takes no lock of ours
 but the bridge's; one that meets a move under way waits for it.
 """
@@ -12,6 +16,7 @@ but the bridge's; one that meets a move under way waits for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +50,7 @@ class Trampoline:
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
+        self._wanted: Bridge | None = None  # where it is to be, if not there
         # libvirt's ids are the bridge's, but for those that a bridge had given out itself before libvirt came to it,
         # and for those that died with a bridge that was closed while libvirt held them: these are now `NOBODYS`.
         self._handles: dict[int, int] = {}
@@ -125,16 +131,26 @@ class Trampoline:
     # -- installing
 
     def install(self, bridge: Bridge) -> None:
-        """Have libvirt served by ``bridge`` from here on, with all that it has registered already.  Any thread."""
+        """Have libvirt served by ``bridge``, with all that it has registered.  Any thread; it waits for nothing."""
         with self._moving:
             if bridge.closed:
                 raise BridgeClosed("install() needs a bridge that is open: this one is closed, or a forked parent's")
             if not self._registered:
                 self._register()
-            if self.bridge is not None and self.bridge is not bridge:
-                handles, timeouts = self.bridge.transfer(bridge, _free)
-                self._handles = _rename(self._handles, handles)
-                self._timeouts = _rename(self._timeouts, timeouts)
+            old = self.bridge = self.bridge or bridge
+            self._wanted = bridge
+        if old is not bridge:  # with no lock held: it may call the old loop
+            old.between_passes(functools.partial(self._follow, old))
+
+    def _follow(self, old: Bridge) -> None:
+        """Between two passes of ``old``.  Where the wanted bridge is closed by now, libvirt stays."""
+        with self._moving:
+            bridge = self._wanted
+            if self.bridge is not old or bridge is None or bridge is old or bridge.closed:
+                return
+            handles, timeouts = old.transfer(bridge, _free)
+            self._handles = _rename(self._handles, handles)
+            self._timeouts = _rename(self._timeouts, timeouts)
             self.bridge = bridge
 
     def _register(self) -> None:

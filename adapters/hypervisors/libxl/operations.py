@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from eventbridge.bridge import Bridge
 from eventbridge.errors import HostUnavailable, HypervisorError
-from eventbridge.host import AwaitingHost
+from eventbridge.host import awaiting
 from eventbridge.mailbox import Mailbox
 
 from ..xen.reasons import ABORTED
@@ -98,10 +98,8 @@ class Operation:
         return f"<Operation {self.name}{of}: {state}>"
 
     async def _wait(self) -> None:
-        host = self._owner.bridge.host
         if not self.done:
-            if not isinstance(host, AwaitingHost):
-                raise HostUnavailable(f"the {host.name} host has no tasks to wait in: use on_done()")
+            host = awaiting(self._owner.bridge.host, "use on_done()")
             await host.wait_for(lambda done: self.on_done(lambda operation: done()), None)
         self._outcome()
 

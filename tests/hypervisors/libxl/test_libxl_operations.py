@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from eventbridge import attach
+from eventbridge import Bridge, attach
+from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hypervisors.libxl import Operation
 from eventbridge.errors import HostUnavailable, HypervisorError
+from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_rig import PATIENCE, Errors, Rig, on_another_thread
 from tests.helpers.xen.standin import XenStandIn
 
@@ -213,6 +215,34 @@ def test_what_fails_is_raised_in_who_awaits_it(xen: XenStandIn) -> None:
             assert await bridge.drain(PATIENCE)
 
     asyncio.run(main())
+
+
+def test_a_task_of_a_loop_that_the_bridge_has_left_awaits_it(xen: XenStandIn) -> None:
+    """D9: on its own thread."""
+    there = asyncio.new_event_loop()
+    ended: list[threading.Thread] = []
+
+    async def wait(operation: Operation) -> None:
+        await operation
+        ended.append(threading.current_thread())
+
+    with Bridge(AsyncioHost(there)) as bridge:
+        rig = Rig(bridge)
+        operation = rig.nic_remove(7)
+        bridge.move(SteppingHost())
+        waiting = there.create_task(wait(operation))
+        began = threading.Event()
+        there.call_soon(began.set)
+        thread = threading.Thread(target=there.run_until_complete, args=(waiting,))
+        thread.start()
+        assert began.wait(PATIENCE) and not waiting.done()
+        xen.nic_gone(7)
+        rig.wait_for(lambda: operation.done)
+        rig.settle()
+        thread.join(PATIENCE)
+        assert ended == [thread]
+        rig.close()
+    there.close()
 
 
 def test_a_host_without_tasks_says_what_to_use_instead(xen: XenStandIn, stepped: Rig) -> None:
