@@ -258,29 +258,29 @@ class _Progresses(AsyncIterator[Progress]):
 
     def __init__(self, call: LongCall[Any]) -> None:
         self._call = call
-        self._queue: collections.deque[Progress] = collections.deque()
+        self._queue: collections.deque[Progress | None] = collections.deque()  # None: it has ended
         self._bell = Bell()
         queue, bell = self._queue, self._bell
 
-        def told(progress: Progress) -> None:
+        def told(progress: Progress | None) -> None:
             queue.append(progress)
             bell.ring()
 
         call.on_progress(told)
-        call.on_done(lambda call: bell.ring())
+        call.on_done(lambda call: told(None))  # by the same way as its progress, so after the last of it
         weakref.finalize(self, call._listeners.remove, told).atexit = False
 
     async def __anext__(self) -> Progress:
-        while True:
-            ended = self._call.done  # before: what was told until then is there to be taken
-            if self._queue:
-                return self._queue.popleft()
-            if ended:
-                raise StopAsyncIteration
+        while not self._queue:
             await awaiting(self._call.bridge.host, "use on_progress()").wait_for(self._wait, None)
+        progress = self._queue.popleft()
+        if progress is None:
+            self._queue.append(None)  # for who asks again
+            raise StopAsyncIteration
+        return progress
 
     def _wait(self, done: Step) -> None:
-        self._bell.wait(done, lambda: bool(self._queue) or self._call.done)
+        self._bell.wait(done, lambda: bool(self._queue))
 
 
 class Abort:

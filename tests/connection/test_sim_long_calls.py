@@ -12,9 +12,11 @@ import eventbridge
 from eventbridge import Job, JobBusy, Progress, shared
 from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.adapters.hypervisors.sim.control import Simulation
+from eventbridge.calls import LongCall
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
 from eventbridge.events import Kind
+from eventbridge.mailbox import Mailbox
 from tests.connection.sim_rig import PATIENCE, S0, S1, SLOW, Rig, World
 
 QUERY = "domains=2&memory=32768"
@@ -318,3 +320,18 @@ def test_a_migration_is_one_too(tasks: Tasks) -> None:
         assert tasks.state is State.STOPPED
     finally:
         control.forget("tasks-there")
+
+
+def test_whoever_follows_is_told_all_of_it_though_it_has_ended_by_then() -> None:
+    """What was told before the end is not passed over for the end, which the call itself knows of sooner."""
+
+    async def main() -> list[int | None]:
+        with eventbridge.attach() as bridge:
+            call: LongCall[None] = LongCall(bridge, Mailbox(bridge), "save of web")
+            following = aiter(call)
+            call.progressed(Progress(processed=1))
+            call.progressed(Progress(processed=2))
+            call.settle(None)
+            return [progress.processed async for progress in following]
+
+    assert asyncio.run(main()) == [1, 2]
