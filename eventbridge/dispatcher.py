@@ -204,14 +204,14 @@ class Dispatcher:
         """
         ((fd, bits),) = events
         table = self._table
-        if self._outer or self._careful or table.touched:
+        if self._outer or self._careful:
             return False
         try:
             handle = table.fds[fd]
         except KeyError:
             return False
         ready = TOLD[handle.mask][bits]
-        if not ready:
+        if not ready or table.touched:  # asked last, see _dispatch
             return False
         self._current = handle
         self.callbacks += 1
@@ -251,6 +251,8 @@ class Dispatcher:
         """
         split: list[tuple[int, int]] = []
         for fd, bits in events:
+            if fd in self._table.touched:  # what is polled may be the file's before: its handles now are others
+                continue
             entry = self._table.fds.get(fd)
             if isinstance(entry, SharedFd) and entry.mask:
                 split.extend((-member.id, bits) for member in entry.members)
@@ -318,17 +320,18 @@ class Dispatcher:
             look_after = BUDGET_CALLBACKS
         try:
             for fd, bits in events:
-                if touched and fd in touched:
-                    continue
                 try:
                     handle = fds[fd]
                 except KeyError:
-                    self._nobody(fd)
+                    if fd not in touched:
+                        self._nobody(fd)
                     continue
                 ready = told[handle.mask][bits]
                 if not ready:
                     if handle.armed >= 0 and not handle.mask:
                         self._take_out(handle)
+                    continue
+                if touched and fd in touched:  # last: another thread says so before it puts a handle on the number
                     continue
                 if outer and handle in outer:
                     self._mute(handle)

@@ -72,12 +72,12 @@ class FdTable:
                 del self.always_ready[fd]
         elif held.armed == ALWAYS_READY:
             self.always_ready[fd] = shared
-        self.touched.add(fd)
-        self.fds[fd] = shared
-        self.fds[-handle.id] = handle
         if not isinstance(held, SharedFd):
             self.fds[-held.id] = held
-            self.shared += 1
+            self.shared += 1  # before the number is: a pass would take that for one handle's
+        self.fds[-handle.id] = handle
+        self.touched.add(fd)
+        self.fds[fd] = shared
 
     def leave(self, handle: Handle) -> None:
         """Its mask is 0 from here on."""

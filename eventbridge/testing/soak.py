@@ -11,6 +11,7 @@ how the threads interleave is the machine's.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import resource
@@ -128,6 +129,7 @@ class Soak:
         """Run it in this thread; ``progress(self, elapsed seconds)`` is called now and then."""
         with self._bridge_on(lambda error, context: None) as bridge:
             bridge.run(timeout=0.001)  # some loops open, once, what stays for the process's life
+        _statm()
         before = _open_fds()
         switch = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH)
@@ -297,5 +299,10 @@ def _open_fds() -> set[str]:
 def resident() -> int:
     """Bytes that this process has in memory, but for garbage."""
     gc.collect()
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return int(os.pread(_statm(), 200, 0).split()[1]) * resource.getpagesize()
+
+
+@functools.cache
+def _statm() -> int:
+    """Opened once, before the faults: there may be no fd to be had at the moment."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

@@ -58,7 +58,7 @@ FAULTS: dict[str, tuple[type, str, Wrap, str]] = {
         now_and_then(10, do_nothing),
         "having asked for 0 (H2, H5)",
     ),
-    "an fd that is not armed again": (FdTable, "_rearm", now_and_then(5, stay_asleep), "lost: "),
+    "an fd that is not armed again": (FdTable, "_rearm", now_and_then(1, stay_asleep), "lost: "),
     "ghosts that are not left behind": (
         FdTable,
         "haunt",

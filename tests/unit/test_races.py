@@ -112,6 +112,34 @@ def test_an_event_polled_before_its_number_changed_files_is_dropped(bridge: Brid
         os.close(fd)
 
 
+def test_an_event_polled_before_its_number_changed_files_reaches_none_of_several_handles(
+    bridge: Bridge, poller: Interrupted
+) -> None:
+    """H5, H4: another thread removes two handles that share the number, and two more share its next file."""
+    called: list[int] = []
+    number, writer = os.pipe()
+    os.close(writer)
+    other, others_writer = os.pipe()
+    ids = [bridge.add_handle(number, R, lambda *_: None) for _ in range(2)]
+
+    def reuse() -> None:
+        for id in ids:
+            bridge.remove_handle(id)
+        os.dup2(other, number)
+        ids[:] = [bridge.add_handle(number, R, lambda id, *_: called.append(id)) for _ in range(2)]
+
+    turn(bridge)
+    poller.after = reuse
+    turn(bridge)
+    turn(bridge)
+    assert called == [], "the hang-up was the old file's"
+    os.write(others_writer, b"!")
+    turn(bridge)
+    assert called == ids
+    for fd in (number, other, others_writer):
+        os.close(fd)
+
+
 def test_a_removal_between_the_poll_and_the_call_is_kept(bridge: Bridge, poller: Interrupted) -> None:
     """H6: from another thread."""
     called: list[int] = []
