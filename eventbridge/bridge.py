@@ -204,8 +204,8 @@ class Bridge(Diagnosed):
         timeout.  A condition that another thread makes true is seen after the next pass: that thread calls `stop` too,
         or anything that makes one.
 
-        For hosts that are ours to run: select, libuv, and an asyncio loop that nobody runs.  `HostUnavailable` for
-        others.
+        For hosts that are ours to run (`RunnableHost`): all that eventbridge brings, where nobody else runs their
+        loop.  `HostUnavailable` for others.
         """
         self._registry.check()
         host = self.host
