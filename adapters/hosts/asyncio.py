@@ -107,9 +107,13 @@ class AsyncioHost:
     def stop(self) -> None:
         if self._stopping:
             return  # uvloop would keep a second stop for the next run
-        if self._stopping is False:
+        begun = self._stopping is False
+        if begun:
             self._stopping = True
-        self.loop.stop()
+        if begun and not self.loop.is_running():  # who is about to run it: gbulb's forgets it until then
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        else:
+            self.loop.stop()
 
     def close(self) -> None:
         self._closed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -260,6 +261,39 @@ def test_a_handler_that_removes_a_handle_while_a_pass_ends_does_not_end_it(fds: 
         assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     assert sorted(freed) == ["0", "1", "2", "nest"]
     assert not errors
+
+
+class StoppedJustBefore:
+    """A loop that another thread stops when it is about to run."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._loop: Any = bridge.host.loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def run_forever(self) -> None:
+        stopping = threading.Thread(target=self._bridge.stop)
+        stopping.start()
+        stopping.join()
+        self._bridge.host.loop = self._loop
+        self._loop.run_forever()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop", "tornado", "gbulb", "qasync"])  # rloop leaves its sockets open
+def test_a_stop_that_comes_when_the_loop_is_about_to_run_is_kept(name: str) -> None:
+    """gbulb's forgot it, and as it was not asked to stop twice, ran for ever."""
+    try:
+        bridging = loops.bridge_on(name)
+        bridge = bridging.__enter__()
+    except HostUnavailable as error:
+        pytest.skip(str(error))
+    bridge.host.loop = StoppedJustBefore(bridge)
+    try:
+        assert bridge.run(timeout=PATIENCE), "its timeout came first"
+    finally:
+        bridging.__exit__(None, None, None)
 
 
 def test_a_loop_that_was_stopped_is_not_run_again_before_it_has_ended() -> None:
