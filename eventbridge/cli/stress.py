@@ -182,6 +182,8 @@ def _plans(args: argparse.Namespace) -> list[Plan]:
     names = args.loops or _that_work()
     for name in loops.NOT_RACED.keys() & set(names):
         terminal.complain(f"{name}: no racing rounds: {loops.NOT_RACED[name]}")
+    for name in loops.NO_STORMS.keys() & set(names) if "eintr" in args.faults else ():
+        terminal.complain(f"{name}: no storms of signals in racing rounds: {loops.NO_STORMS[name]}")
     return [
         Plan(
             host,
@@ -191,6 +193,7 @@ def _plans(args: argparse.Namespace) -> list[Plan]:
             seed,
             list(args.faults),
             racing=host not in loops.NOT_RACED,
+            storms=host not in loops.NO_STORMS,
         )
         for host in names
     ]

@@ -32,6 +32,8 @@ class Plan:
     new_bridge: str = NEW_BRIDGE
     plant: str = ""
     racing: bool = True
+    storms: bool = True
+    """Are there storms of signals (eintr) in racing rounds?"""
     script: str = ""
     """Run just this one, over and over again if need be, instead of drawing any."""
 

@@ -144,7 +144,7 @@ class Worker:
     def _racing_round(self, turn: int) -> None:
         seconds = min(RACING_SECONDS, max(1.0, self._left() / 2 if turn == 0 and self._left() > 6 else self._left()))
         seed = self.plan.seed + turn
-        hazards = Hazards(str(seed), self._faults)
+        hazards = Hazards(str(seed), self._faults if self.plan.storms else self._faults - {"eintr"})
         soak = Soak(
             self.plan.host,
             self._bridge_on,
