@@ -32,14 +32,15 @@ NOT_RACED = {
     "rloop": "rloop 0.5.0 closes its own wake-up fds twice whenever it stops, and so a file that another thread has "
     "opened in between"
 }
+"""Whose loop is not to be run beside threads that open files, and why."""
 
 NO_STORMS = {
-    "trio": "at the end of a run trio 0.35 closes its pair of sockets for signals before it tells Python so, and Python "
-    "then writes into a file that another thread has opened in between",
-    "gbulb": "PyGObject reads one signal a turn, and once its pair of sockets is full Python prints a warning for each "
-    "signal, at which the process may stay",
+    "trio": "at the end of a run trio 0.35 closes its pair of sockets for signals before it tells Python so, which then "
+    "writes into a file that another thread has opened in between",
+    "gbulb": "PyGObject reads one signal a turn; once its pair of sockets is full Python prints a warning for each, at "
+    "which the process may stay",
 }
-"""Whose loop is not to be run beside threads that open files, and why."""
+"""Whose loop is not to be met by a storm of signals beside such threads, and why."""
 
 
 def names() -> list[str]:
