@@ -35,7 +35,7 @@ NOT_RACED = {
 """Whose loop is not to be run beside threads that open files, and why."""
 
 NO_STORMS = {
-    "trio": "at the end of a run trio 0.35 closes its pair of sockets for signals before it tells Python so, which then "
+    "trio": "at the end of a run trio 0.35 closes its pair of sockets for signals before it tells Python, which then "
     "writes into a file that another thread has opened in between",
     "gbulb": "PyGObject reads one signal a turn; once its pair of sockets is full Python prints a warning for each, at "
     "which the process may stay",
