@@ -53,6 +53,8 @@ class AsyncioHost:
             return None
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        if self.loop.is_closed():
+            raise HostUnavailable(f"{self.loop!r} is closed")
         try:
             self.loop.add_reader(fd, functools.partial(self._kept, callback) if self._keeps else callback)
         except NotImplementedError as error:  # Windows' proactor loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 
 import eventbridge
 from eventbridge import Bridge, Events, Job, Kind
+from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hypervisors.sim.control import Simulation, forget, simulation_of
 from eventbridge.diagnosis.process import traced
 from eventbridge.diagnosis.tracing import Trace
@@ -157,6 +159,19 @@ def test_every_bridge_that_is_made_meanwhile_is_a_process_of_the_picture() -> No
             each.host.step()  # type: ignore[attr-defined]
         assert len({event["pid"] for event in picture(*traces).spans("callback")}) == 2
     assert before.observers == bridge.observers == ()
+
+
+def test_a_bridge_whose_loop_was_closed_under_it_keeps_no_other_from_being_traced() -> None:
+    """There is nothing to be seen of it any more, and it is left in peace."""
+    loop = asyncio.new_event_loop()
+    left = Bridge(AsyncioHost(loop))
+    loop.close()
+    with Bridge(SteppingHost()) as bridge, traced(100) as traces:
+        bridge.add_timeout(0, once(bridge))
+        bridge.host.step()  # type: ignore[attr-defined]
+        assert len(picture(*traces).spans("callback")) == 1
+    left.close()
+    assert left.observers == bridge.observers == ()
 
 
 # -- the file
