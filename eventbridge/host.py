@@ -136,7 +136,7 @@ def awaiting(host: HostLoop, instead: str) -> AwaitingHost:
     with contextlib.suppress(HostUnavailable):
         here = running()
         if hasattr(type(here), "wait_for"):
-            return here  # type: ignore[return-value]
+            return here  # type: ignore[return-value]  # as was looked
     raise HostUnavailable(f"the {host.name} host has no tasks to wait in: {instead}")
 
 

@@ -48,7 +48,7 @@ class TwistedHost(LoopHost):
     @classmethod
     def running(cls) -> TwistedHost | None:
         reactor: Any = sys.modules.get("twisted.internet.reactor")  # the very object, not a module
-        if not getattr(reactor, "running", False) or not isInIOThread():  # type: ignore[no-untyped-call]
+        if not getattr(reactor, "running", False) or not isInIOThread():  # type: ignore[no-untyped-call]  # it has no types
             return None
         host = cls(reactor)
         host._thread = threading.get_ident()

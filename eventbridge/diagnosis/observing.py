@@ -240,7 +240,7 @@ def _next_class(dispatcher: Dispatcher, closed: bool) -> bool:
             return False
         if wanted is ObservedDispatcher:
             dispatcher.origins, dispatcher.calling = {}, FREES  # type: ignore[attr-defined]  # which it is about to be
-            dispatcher.running = dispatcher.thread = 0  # type: ignore[attr-defined]
+            dispatcher.running = dispatcher.thread = 0  # type: ignore[attr-defined]  # likewise
         dispatcher.__class__ = wanted
         return True
 

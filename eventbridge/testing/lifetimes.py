@@ -203,7 +203,7 @@ class LifetimeRules(Rules):
         old, new = self.bridge.host, self.another_host()
         self.bridge.move(new)
         if self.rig.own_thread:
-            old.call_soon_threadsafe(old.stop)  # type: ignore[attr-defined]
+            old.call_soon_threadsafe(old.stop)  # type: ignore[attr-defined]  # it is ours to run
             assert self.rig._thread is not None
             self.rig._thread.join(self.patience)
             self.rig.start()
@@ -217,7 +217,7 @@ class LifetimeRules(Rules):
         def callback(id: int, fd: int, events: int, opaque: Any) -> None:
             if not hosts:
                 self.bridge.move(new)
-                old.stop()  # type: ignore[attr-defined]
+                old.stop()  # type: ignore[attr-defined]  # it is ours to run
             hosts.append(old if old.is_loop_thread() and not new_running else new)
             self.rig.note("called")
 
@@ -232,7 +232,7 @@ class LifetimeRules(Rules):
             self.rig.start()
         called = self.rig.noted("called")
         self.rig.until(lambda: self.rig.noted("called") > called)
-        old.close()  # type: ignore[attr-defined]
+        old.close()  # type: ignore[attr-defined]  # it is ours to run
 
     def test_hosts_with_tasks_can_wait(self) -> None:
         """D8: AwaitingHost, in which `drain` waits, is whole, or not there."""

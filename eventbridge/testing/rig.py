@@ -223,7 +223,7 @@ class Rig:
         if self._thread is not None:
             if self._thread.is_alive() and not self.bridge.closed:
                 with contextlib.suppress(Exception):
-                    self.bridge.add_timeout(0, lambda *_: self.bridge.host.stop())  # type: ignore[attr-defined]
+                    self.bridge.add_timeout(0, lambda *_: self.bridge.host.stop())  # type: ignore[attr-defined]  # it is ours to run
             elif self._thread.is_alive():
                 stop = getattr(self.bridge.host, "stop", None)
                 if stop is not None:

@@ -234,9 +234,9 @@ class TimeoutRules(Rules):
             with raises(kind):
                 self.bridge.update_timeout(id, bad)  # type: ignore[arg-type]  # that is the test
             with raises(kind):
-                self.bridge.add_timeout(bad, self.rig.noting("bad"))  # type: ignore[arg-type]
+                self.bridge.add_timeout(bad, self.rig.noting("bad"))  # type: ignore[arg-type]  # as it is to be refused
         with raises(TypeError):
-            self.bridge.add_timeout(1, None)  # type: ignore[arg-type]
+            self.bridge.add_timeout(1, None)  # type: ignore[arg-type]  # as it is to be refused
         assert self.bridge.stats().timeouts == 1
         self.rig.until(lambda: self.rig.noted("fired"))
         assert not self.rig.noted("bad")
