@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from eventbridge.cli import loops
 from eventbridge.fdtable import FdTable
 from eventbridge.registry import Registry
+from eventbridge.testing.stress import slots
 from eventbridge.testing.stress.lockstep import Lockstep
 from eventbridge.testing.stress.script import Script, Step, draw, load
 from eventbridge.testing.stress.shrink import shrink
@@ -156,3 +158,17 @@ def test_what_is_no_script_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "no-script.json").write_text(text)
     with pytest.raises(ValueError):
         load(tmp_path / "no-script.json")
+
+
+def test_a_script_does_not_put_its_files_over_somebodys() -> None:
+    """As in a process with a thousand files open; it says which number, and does nothing."""
+    strangers = os.eventfd(0)
+    taken = slots.FIRST_FD + 3
+    os.dup2(strangers, taken)
+    os.close(strangers)
+    try:
+        with pytest.raises(OSError, match=f"of which {taken} is open here"):
+            outcome(drawn("select", 1))
+        assert os.eventfd_write(taken, 1) is None, "it is whose it was"
+    finally:
+        os.close(taken)

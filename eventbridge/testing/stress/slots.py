@@ -22,8 +22,10 @@ from .script import BOTH, Step
 if TYPE_CHECKING:
     from .world import World
 
-FIRST_FD = 400
-"""Slot n's reader is this + 2n, its writer the next: numbers that nobody else is given."""
+FIRST_FD = 1000
+"""Slot n's reader is this + 2n, its writer the next: numbers that nobody else is given, as long as a process has fewer
+files open, and just below the usual soft limit (ulimit -n: 1024).
+"""
 MOST_ON_A_SLOT = 6
 ENDS = {"r": R, "w": W}
 

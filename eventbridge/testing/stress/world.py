@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -30,7 +31,7 @@ from eventbridge.testing.soak_oracle import Ledger, Planted
 from . import forked
 from .lockstep import Lockstep
 from .script import FILES, ONLY_INSIDE, TIMEOUTS, Script, Step
-from .slots import FileSlot, TimeoutSlot, lowest_free
+from .slots import FIRST_FD, FileSlot, TimeoutSlot, lowest_free
 
 BridgeOn: TypeAlias = Callable[[ErrorHandler], AbstractContextManager[Bridge]]
 
@@ -62,6 +63,7 @@ class Outcome:
 def perform(script: Script, bridge_on: BridgeOn, *, stuck_after: int = 10) -> Outcome:
     """Run one script, from start to end; ``stuck_after`` so many seconds of real time without a pass it is stopped."""
     before = set(os.listdir("/dev/fd"))
+    _check_that_numbers_are_free(before)
     clock = FakeClock()
     ledger = Ledger(PATIENCE)
     with clock.installed(), Lockstep() as threads:
@@ -92,6 +94,18 @@ def perform(script: Script, bridge_on: BridgeOn, *, stuck_after: int = 10) -> Ou
         ledger.freed,
         world.counts,
     )
+
+
+def _check_that_numbers_are_free(open_here: set[str]) -> None:
+    """A script's files would be put over somebody's."""
+    wanted = range(FIRST_FD, FIRST_FD + 2 * FILES)
+    taken = [number for number in wanted if str(number) in open_here]
+    if taken:
+        raise OSError(
+            errno.EBUSY,
+            f"a script's files are fds {wanted[0]} to {wanted[-1]}, of which {taken[0]} is open here, in a process "
+            f"with {len(open_here)} open files: run scripts in one with fewer",
+        )
 
 
 @contextlib.contextmanager
