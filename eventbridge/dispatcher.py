@@ -331,7 +331,7 @@ class Dispatcher:
                     if handle.armed >= 0 and not handle.mask:
                         self._take_out(handle)
                     continue
-                if touched and fd in touched:  # last: another thread says so before it puts a handle on the number
+                if touched and handle.fd in touched:  # last: another thread says so before it puts a handle on it
                     continue
                 if outer and handle in outer:
                     self._mute(handle)

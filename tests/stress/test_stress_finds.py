@@ -121,6 +121,34 @@ def test_a_handle_turned_on_hears_of_its_file_where_another_was_on_the_number_be
     assert heard == [R]
 
 
+def test_a_handle_turned_on_by_another_on_its_number_is_not_told_what_the_other_was_told_of_a_ghost(
+    fds: list[int], stepping: SteppingHost
+) -> None:
+    """H5, H11: turning it on has shown that the number is another file; its part of the round's event was called all
+    the same, as what several handles share is dealt out under numbers of its own.
+    """
+    heard: list[tuple[str, int]] = []
+    number = ready(fds)
+    with Bridge(stepping) as bridge:
+
+        def turn_on(id: int, fd: int, events: int, opaque: object) -> None:
+            heard.append(("first", len(bridge._registry.handles)))
+            bridge.update_handle(second, R)
+
+        bridge.add_handle(number, R, turn_on)
+        second = bridge.add_handle(number, 0, lambda id, fd, events, opaque: heard.append(("second", events)))
+        fds.append(os.dup(number))
+        reader, writer = os.pipe()
+        fds.extend((reader, writer))
+        os.dup2(reader, number)
+        stepping.step()
+        stepping.step()
+        assert heard == [("first", 2)], "of the ghost, of which there was no sign until then"
+        os.write(writer, b"!")
+        stepping.step()
+        assert heard[1:] == [("first", 2), ("second", R)]
+
+
 @pytest.mark.parametrize("host", ["select", "asyncio"])
 def test_ghosts_are_left_behind_also_when_no_fd_is_to_be_had(host: str, fds: list[int]) -> None:
     """H11: the fresh epoll object failed with EMFILE, out of the pass, which lost the watch or ended the loop."""
