@@ -51,41 +51,10 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_ask_for",
-        "_audit_at",
-        "_careful",
-        "_chores",
-        "_current",
-        "_depth",
-        "_events",
-        "_freeing",
-        "_late",
-        "_left",
-        "_muted",
-        "_outer",
-        "_poll",
-        "_rebuild",
-        "_registry",
-        "_report",
-        "_steps",
-        "_table",
-        "_timeouts",
-        "callbacks",
-        "calling",
-        "each_pass",
-        "errors",
-        "is_loop_thread",
-        "lag",
-        "late",
-        "observers",
-        "origins",
-        "passes",
-        "rebuilds",
-        "running",
-        "slowest",
-        "slowest_of",
-        "thread",
-    )
+        "_ask_for _audit_at _careful _chores _current _depth _events _freeing _late _left _muted _outer _poll "
+        "_rebuild _registry _report _steps _table _timeouts callbacks calling each_pass errors is_loop_thread "
+        "lag late observers origins passes rebuilds running slowest slowest_of thread"
+    ).split()
 
     def __init__(
         self,
@@ -413,17 +382,22 @@ class Dispatcher:
         if self._depth:
             self._chores = True  # what waits for a callback further out is seen to after the outermost pass
         registry.awake = False
-        if registry.frees:
-            self._freeing = True
-            try:
+        try:
+            if registry.frees:
+                self._freeing = True
                 self.run_frees(BUDGET_CALLBACKS)
-            finally:
-                self._freeing = False
-        if registry.refusal is None and self._more_to_do():
-            registry.awake = True
-            registry.poller.wake()
-        if self._chores and not self._depth:
-            self._do_chores()  # last: one of the steps may be that another thread makes the passes from here on
+            self._freeing = False
+            if registry.refusal is None and self._more_to_do():
+                registry.awake = True
+                registry.poller.wake()
+            if self._chores and not self._depth:
+                self._do_chores()  # last: one of the steps may be that another thread makes the passes from here on
+        except BaseException:  # on its way out through the host (D4): what it has kept from being done is done next
+            self._freeing, self._chores = False, True
+            if registry.refusal is None:
+                registry.awake = True
+                registry.poller.wake()
+            raise
 
     def _do_chores(self) -> None:
         self._chores = False

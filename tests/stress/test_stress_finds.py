@@ -90,6 +90,27 @@ def test_a_timeout_that_comes_due_in_a_pass_inside_its_own_callback_is_not_lost(
     assert len(set(calls)) == 1
 
 
+def test_what_two_exits_have_left_undone_is_done_in_the_next_pass(stepping: SteppingHost, clock: FakeClock) -> None:
+    """D2, D4: a timeout's SystemExit left the round unfinished, a free's that nobody was told so: the other timeout was
+    called when something else woke the loop, or never.
+    """
+
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    called: list[int] = []
+    with Bridge(stepping) as bridge:
+        bridge.add_timeout(1, leave)
+        bridge.remove_timeout(bridge.add_timeout(-1, leave, None, leave))
+        bridge.add_timeout(1, lambda id, opaque: called.append(id))
+        clock.advance(ms=1)
+        with pytest.raises(SystemExit):
+            stepping.step()
+        assert called == []
+        assert stepping.step(), "there is more to do, and the loop knows"
+        assert len(called) == 1
+
+
 def test_a_closed_fd_is_refused_also_where_another_handle_is_on_its_number(fds: list[int]) -> None:
     """H1, H4: with a mask of 0 nothing was to be armed, so nobody looked whether it is open."""
     reader, writer = os.pipe()
