@@ -9,8 +9,10 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -44,6 +46,27 @@ def test_a_thousand_domains_take_no_time(xen: XenStandIn, libxl: PlainLibxl) -> 
     assert libxl.count() == 1001
     xen.die(*range(2, 1001), forget=False)
     assert libxl.count() == 2
+
+
+def test_nobody_sees_a_xen_that_is_half_written(xen: XenStandIn, libxl: PlainLibxl) -> None:
+    """Its libraries look at any time, in the midst of a write, too."""
+    xen.create_many(range(1, 10))
+    ends = threading.Event()
+
+    def change() -> None:
+        while not ends.is_set():
+            xen.table.add(10, UUID(int=10), table.RUNNING)
+            xen.table.refuse(0, 0)
+            xen.table.remove(10)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    try:
+        seen = [libxl.count() for _ in range(200)]
+    finally:
+        ends.set()
+        writer.join()
+    assert {*seen} <= {10, 11}  # and dom0
 
 
 def test_a_shutdown_with_its_reason_and_a_death_arrive_and_no_other_domains(xen: XenStandIn, libxl: PlainLibxl) -> None:
