@@ -86,11 +86,15 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
     """The oracle is not blind: what it is there for, it sees."""
     owner, name, wrap, complaint = FAULTS[fault]
     monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
-    report = soak("select", 1.5, seed=1, fds=300, patience=1.0)
-    assert not report.clean
-    assert any(complaint in said for said in report.complaints) or not complaint
+    reports = (soak("select", 0.5, seed=seed, fds=300, patience=1.0) for seed in range(20))
+    assert any(has_found(report, complaint) for report in reports)
+
+
+def has_found(report: Report, complaint: str) -> bool:
+    """A forgotten free is seen by the count alone."""
     if not complaint:
-        assert report.frees_called < report.frees_owed
+        return report.frees_called < report.frees_owed
+    return any(complaint in said for said in report.complaints)
 
 
 @pytest.mark.parametrize("fault", ["eintr", "emfile", "restart"])
