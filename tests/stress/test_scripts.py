@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from eventbridge.testing.stress.lockstep import Lockstep
 from eventbridge.testing.stress.script import Script, Step, draw, load
 from eventbridge.testing.stress.shrink import shrink
 from eventbridge.testing.stress.world import Outcome, perform
+from tests.helpers import wanted
 from tests.stress.plants import Wrap, do_nothing, forget_a_free, free_twice, now_and_then
 
 FAULTS = frozenset({"emfile", "restart", "clock"})
@@ -62,6 +64,15 @@ def test_the_same_seed_draws_the_same_script_and_the_same_outcome() -> None:
     assert traces[0]
 
 
+@pytest.fixture
+def gevent_leaves() -> Iterator[None]:
+    """Of its hub, which `attach()` takes for what runs here, wherever there is one."""
+    gevent = wanted.module("gevent")
+    yield
+    gevent.get_hub().destroy(destroy_loop=True)
+
+
+@pytest.mark.usefixtures("gevent_leaves")
 def test_the_outcome_is_the_same_on_every_host_that_cannot_nest() -> None:
     """What is called, and in which order, is the contract's and not the host's."""
     assert outcome(drawn("asyncio", 9)).trace == outcome(drawn("gevent", 9)).trace
