@@ -37,7 +37,7 @@ stress: ## 10 s of stress on each host loop (under 2 minutes)
 	@$(SETUP) test
 	$(BIN)/eventbridge stress --seconds 10 --handles 400 --jobs 2
 
-interleavings: ## every interleaving of small programs, in a model and in the dispatcher
+interleavings: ## every interleaving of small programs, in a model and in the dispatcher (half an hour)
 	@$(SETUP) test
 	$(BIN)/python -m tests.interleavings
 

@@ -19,6 +19,13 @@ class Figures:
     executions: int = 0
     wrong: str = ""
 
+    def __iadd__(self, other: Figures) -> Figures:
+        self.programs += other.programs
+        self.states += other.states
+        self.executions += other.executions
+        self.wrong = self.wrong or other.wrong
+        return self
+
     def __str__(self) -> str:
         return f"{self.programs} programs, {self.states} states of the model, {self.executions} executions of the code"
 
