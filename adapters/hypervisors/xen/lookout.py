@@ -252,6 +252,8 @@ class Lookout:
             self._forget(domid, self._followed[domid])
         if seen.ref.name is None:
             seen = self._toolstack.look(domid) or seen
+            if seen.ref.name is None and not opening and not self.store.is_introduced(domid):
+                return  # it is being made, and is introduced once it has its name
         self._followed[domid] = uuid
         if opening:
             self.mailbox.put(functools.partial(self._lives.found, seen.ref, seen.reason))

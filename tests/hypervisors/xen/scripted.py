@@ -24,6 +24,10 @@ class ScriptedStore:
         self.watches: list[str] = []
         self.dead = False
         self.closed = 0
+        self.introduced: set[int] = set()
+
+    def is_introduced(self, domid: int) -> bool:
+        return domid in self.introduced
 
     def fire(self, path: str) -> None:
         self._fired.append(Watched(path, "eventbridge"))
@@ -72,7 +76,12 @@ class ScriptedToolstack:
     def create(self, domid: int, generation: int = 1) -> None:
         """A domain that lives; another ``generation`` is another domain of the same domid."""
         self.domains[domid] = Seen(DomainRef(f"d{domid}", f"uuid-{domid}-{generation}", domid), None)
+        self._store.introduced.add(domid)
         self._store.fire(INTRODUCED)
+
+    def make(self, domid: int) -> None:
+        """One that is listed, and has neither a name yet nor been introduced."""
+        self.domains[domid] = Seen(DomainRef(None, f"uuid-{domid}-1", domid), None)
 
     def stop(self, domid: int, reason: int, tell: bool = True) -> None:
         self.domains[domid] = Seen(self.domains[domid].ref, reason)

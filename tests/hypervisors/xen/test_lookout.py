@@ -13,7 +13,7 @@ from scripted import ScriptedStore, ScriptedToolstack
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.xen.lookout import Facts, Lookout, Toolstack
-from eventbridge.adapters.hypervisors.xenstore.store import RELEASED
+from eventbridge.adapters.hypervisors.xenstore.store import INTRODUCED, RELEASED
 from eventbridge.errors import HypervisorError
 from eventbridge.events import DomainEvent
 
@@ -112,6 +112,24 @@ def test_a_domid_that_is_used_again_is_two_domains(scene: Scene) -> None:
     scene.toolstack.destroy(3)
     scene.bridge.run(until=lambda: len(scene.toolstack.forgotten) == 2, timeout=PATIENCE)
     scene.expect("d3 stopped (destroyed)", "d3 started", "d3 stopped (destroyed)")
+
+
+def test_a_domain_that_is_still_being_made_is_told_once_it_has_its_name(scene: Scene) -> None:
+    """Xen lists it from its first moment; what it is called is written next, and then it is introduced."""
+    scene.open()
+    scene.toolstack.make(5)
+    scene.toolstack.create(6)
+    scene.expect("d6 started")
+    scene.toolstack.create(5)
+    scene.expect("d6 started", "d5 started")
+
+
+def test_a_domain_that_has_no_name_when_it_is_introduced_is_told_without(scene: Scene) -> None:
+    scene.open()
+    scene.toolstack.make(5)
+    scene.store.introduced.add(5)
+    scene.store.fire(INTRODUCED)
+    scene.expect("uuid-5-1 started")
 
 
 def test_a_suspended_domain_that_goes_on_is_followed_anew(scene: Scene) -> None:
