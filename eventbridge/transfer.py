@@ -9,8 +9,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
 
-from .errors import UnknownHandle
+from .errors import BridgeClosed, UnknownHandle
 from .handles import FreeCallback, Handle, HandleCallback
 from .registry import Registry
 from .timers import NEVER, Timer
@@ -25,7 +28,8 @@ def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, in
     Ids are kept, and ``new`` counts on above them, except where it has given out the same: those handles and timeouts
     get new ones (returned, by the old), and their callbacks are told the old ones still.  What died with ``old`` (it
     was closed, or is a forked parent's) becomes `NOBODYS`: the library holds its id still, which in ``new`` may be
-    somebody else's.  Never holds both locks.
+    somebody else's.  So does what finds ``new`` closed meanwhile: it is as dead as what was there before it, and
+    ``old`` calls its ``free``.  Never holds both locks.
     """
     handles = {id: NOBODYS for id, whose in old.dead_handles.items() if whose is free}
     timeouts = {id: NOBODYS for id, whose in old.dead_timeouts.items() if whose is free}
@@ -34,7 +38,7 @@ def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, in
             with old.lock:
                 mask = handle.mask
                 old.remove_handle(handle.id, free=False)
-            id = _adopt_handle(new, handle, mask)
+            id = _or_freed(old, handle, functools.partial(_adopt_handle, new, handle, mask))
             if id != handle.id:
                 handles[handle.id] = id
     for timer in [timer for timer in list(old.timeouts.values()) if timer.free is free]:
@@ -42,20 +46,47 @@ def give(old: Registry, new: Registry, free: FreeCallback) -> tuple[dict[int, in
             with old.lock:
                 interval, deadline = timer.interval, timer.deadline
                 old.remove_timeout(timer.id, free=False)
-            id = _adopt_timeout(new, timer, interval, deadline)
+            id = _or_freed(old, timer, functools.partial(_adopt_timeout, new, timer, interval, deadline))
             if id != timer.id:
                 timeouts[timer.id] = id
-    with old.lock:
-        owed = [due for due in old.frees if due[0] is free]
-        for due in owed:
-            old.frees.remove(due)
+    owed = _take_owed(old, free)
     with new.lock:
         new.next_handle = max(new.next_handle, old.next_handle)
         new.next_timeout = max(new.next_timeout, old.next_timeout)
+        debtor = new if new.refusal is None else old
+    with debtor.lock:
         if owed:
-            new.frees.extend(owed)
-            new.wake()
+            debtor.frees.extend(owed)
+            debtor.wake()
     return handles, timeouts
+
+
+def _or_freed(old: Registry, item: Handle | Timer, adopt: Callable[[], int]) -> int:
+    try:
+        return adopt()
+    except BridgeClosed:
+        assert item.free is not None  # it is known by that
+        with old.lock:
+            old.frees.append((item.free, item.opaque, item))
+            old.wake()
+        if isinstance(item, Timer):
+            item.let_go()
+        return NOBODYS
+
+
+def _take_owed(old: Registry, free: FreeCallback) -> list[Any]:
+    """The old loop may be calling some at the same time, and takes each as this does: once, from the same end."""
+    owed: list[Any] = []
+    with old.lock:
+        for _ in range(len(old.frees)):
+            try:
+                due = old.frees.popleft()
+            except IndexError:
+                break
+            (owed if due[0] is free else old.frees).append(due)
+        if old.frees:
+            old.wake()
+    return owed
 
 
 def _adopt_handle(registry: Registry, handle: Handle, mask: int) -> int:

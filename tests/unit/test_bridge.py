@@ -7,12 +7,13 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 import eventbridge
-from eventbridge import Bridge, BridgeClosed, Events, HostUnavailable, UnknownHandle
+from eventbridge import Bridge, BridgeClosed, Events, HostUnavailable, UnknownHandle, transfer
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.libuv import LibuvHost
 from eventbridge.adapters.hosts.select import SelectHost
@@ -285,6 +286,64 @@ def test_transfer_to_a_closed_bridge_changes_nothing() -> None:
         with pytest.raises(BridgeClosed):
             old.transfer(new, free)
         old.remove_timeout(id)
+
+
+def test_transfer_and_the_loop_call_what_is_owed_once_between_them() -> None:
+    """H7, D9: the old loop is at it on its thread; of what is owed to others nothing is carried."""
+    freed: list[str] = []
+    sys.setswitchinterval(1e-6)
+    try:
+        with Bridge("select") as old, Bridge("select") as new:
+
+            def free(opaque: Any) -> None:
+                freed.append("ours")
+
+            def others(opaque: Any) -> None:
+                freed.append("others'")
+
+            loop = threading.Thread(target=old.run)
+            loop.start()
+            for _ in range(300):
+                for whose in (free, others) * 5:
+                    old.remove_timeout(old.add_timeout(-1, lambda *_: None, None, whose))
+                old.transfer(new, free)
+            old.stop()
+            loop.join()
+            for bridge in (old, new):
+                assert bridge.run(until=bridge.is_empty, timeout=20)
+    finally:
+        sys.setswitchinterval(0.005)
+    assert (freed.count("ours"), freed.count("others'")) == (1500, 1500)
+
+
+def test_what_finds_the_new_bridge_closed_in_the_middle_of_a_transfer_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H7, D8, D9: as if it had been closed right after; each once, and of the ids that are lost the library is told."""
+    old_host, new_host = SteppingHost(), SteppingHost()
+    freed: list[str] = []
+    fd = os.eventfd(0)
+    with Bridge(old_host) as old, Bridge(new_host) as new:
+
+        def free(opaque: Any) -> None:
+            freed.append(opaque)
+
+        def adopt_and_close(*about: Any) -> int:
+            id = adopt(*about)
+            new.close()
+            return id
+
+        adopt = transfer._adopt_handle
+        monkeypatch.setattr(transfer, "_adopt_handle", adopt_and_close)
+        one, two = (old.add_handle(fd, 0, lambda *_: None, name, free) for name in ("one", "two"))
+        timeout = old.add_timeout(1000, lambda *_: None, "timeout", free)
+        old.remove_timeout(old.add_timeout(-1, lambda *_: None, "owed", free))
+        assert old.transfer(new, free) == ({two: 0}, {timeout: 0})
+        assert one
+        for host in (old_host, new_host):
+            host.step_until_idle()
+        assert sorted(freed) == ["one", "owed", "timeout", "two"]
+        assert old.is_empty() and new.is_empty()
+    os.close(fd)
+    assert len(freed) == 4
 
 
 def test_a_forked_child_may_have_a_bridge_of_its_own() -> None:
