@@ -89,8 +89,8 @@ class LoopHost:
     def run(self) -> None:
         if self._closed:
             raise HostUnavailable(f"this {self.name} loop is closed")
+        outer, self._thread = self._thread, threading.get_ident()  # before it counts as running: see `stop`
         self._running += 1
-        outer, self._thread = self._thread, threading.get_ident()
         try:
             self.run_loop()
         finally:
@@ -109,8 +109,12 @@ class LoopHost:
             raise raised
 
     def stop(self) -> None:
-        if self._running:
+        if not self._running:
+            return
+        if self._thread == threading.get_ident():
             self.stop_loop()
+        else:  # it has begun to run since this thread was told that nobody does
+            self.call_soon_threadsafe(self.stop)
 
     def close(self) -> None:
         with self._waking:

@@ -12,6 +12,7 @@ the default context for the main thread, running or not.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from gi.repository import GLib
@@ -23,6 +24,7 @@ from eventbridge.hosting import Callback, LoopHost
 # ("Exception ignored in Source.__del__"): so it is looked up here.
 GLib.Idle().destroy()
 
+_asking = threading.RLock()  # whoever asks whose a context is takes it for a moment: nobody is to find it taken by that
 IN_A_ROW = 8  # passes, of 2 ms each: a frame of GTK's, at 60 a second
 
 
@@ -70,9 +72,10 @@ class GlibHost(LoopHost):
         """The context's owner is whoever iterates it: nobody does where it can be had."""
         if self.loop.is_owner():
             return True
-        if not self.loop.acquire():
-            return False
-        self.loop.release()
+        with _asking:
+            if not self.loop.acquire():
+                return False
+            self.loop.release()
         return True
 
     def _ready(self, fd: int, callback: Callback) -> None:
@@ -91,8 +94,9 @@ class GlibHost(LoopHost):
     # -- RunnableHost
 
     def run_loop(self) -> None:
-        if not self.loop.acquire():
-            raise HostUnavailable("another thread runs this GLib main context, or (Qt's) keeps it for itself")
+        with _asking:
+            if not self.loop.acquire():
+                raise HostUnavailable("another thread runs this GLib main context, or (Qt's) keeps it for itself")
         self._turning.append(True)
         try:
             with self.minding_signals():

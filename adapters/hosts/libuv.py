@@ -74,7 +74,10 @@ class LibuvHost(LoopHost):
             self.loop.run()
 
     def stop(self) -> None:
-        self.loop.stop()
+        if self._running:
+            super().stop()
+        else:  # you run it
+            self.loop.stop()
 
     def stop_loop(self) -> None:
         self.loop.stop()

@@ -104,9 +104,9 @@ class SelectHost:
     # -- RunnableHost
 
     def run(self) -> None:
-        self._running += 1
-        outer, self._thread = self._thread, threading.get_ident()
         self._stopping = False
+        outer, self._thread = self._thread, threading.get_ident()  # before it counts as running: see `stop`
+        self._running += 1
         try:
             while not (self._stopping or self._closed):
                 self.run_once()
@@ -117,7 +117,10 @@ class SelectHost:
             self._give_back()
 
     def stop(self) -> None:
-        self._stopping = True
+        if self._running and self._thread != threading.get_ident():
+            self.call_soon_threadsafe(self.stop)  # it has begun to run since this thread was told that nobody does
+        else:
+            self._stopping = True
 
     def close(self) -> None:
         with self._waking:

@@ -175,8 +175,8 @@ def serve(end, host=None):
 NEEDS = {
     "glib": "gi",
     "twisted": "twisted",
-    "qt": "PySide6.QtCore",
-    "qt, PyQt6": "PyQt6.QtCore",
+    "qt": "PySide6",
+    "qt, PyQt6": "PyQt6",
     "qasync": "qasync",
     "gbulb": "gbulb",
 }

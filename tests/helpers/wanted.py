@@ -41,7 +41,10 @@ def module(name: str) -> Any:
 
 
 def installed(name: str) -> None:
-    """As `module`, for what another process imports: no two bindings of Qt can be in one."""
+    """As `module`, for a package that another process imports: no two bindings of Qt can be in one, and to look for a
+    part of one would import the whole.
+    """
+    assert "." not in name
     if importlib.util.find_spec(name) is None:
         _not_installed(f"{name} is not installed")
 

@@ -346,6 +346,60 @@ def test_a_stop_that_comes_when_the_loop_is_about_to_run_is_kept(name: str) -> N
         bridging.__exit__(None, None, None)
 
 
+def on_a_context_of_its_own() -> Bridge:
+    """The default one is Qt's where there is a Qt application."""
+    pytest.importorskip("gi")
+    from eventbridge.adapters.hosts.glib import GlibHost
+
+    return Bridge(GlibHost(apart=True))
+
+
+@pytest.mark.parametrize("name", ["select", "libuv", "glib", "gevent", "trio", "twisted", "qt"])
+@pytest.mark.parametrize("knows", [False, True], ids=["asked before", "asks then"])
+def test_a_stop_that_comes_when_a_run_begins_is_kept(name: str, knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, which asks then who runs the loop, or was told just before that nobody does.  GLib's was an
+    IndexError there, and the run went on.
+    """
+    with on_a_context_of_its_own() if name == "glib" else loops.bridge_on(name) as bridge:
+        host: Any = bridge.host
+        begins = "run_once" if name == "select" else "run_loop"
+        begin, stop = getattr(host, begins), bridge.stop if knows else host.stop
+
+        def stopped_by_another() -> None:
+            monkeypatch.setattr(host, begins, begin)
+            stopping = threading.Thread(target=stop)
+            stopping.start()
+            stopping.join()
+            begin()
+
+        monkeypatch.setattr(host, begins, stopped_by_another)
+        assert bridge.run(timeout=PATIENCE), "its timeout came first"
+
+
+def test_who_asks_whose_a_glib_context_is_keeps_nobody_from_running_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask is to take it for a moment, which is a long one here."""
+    held, refused = threading.Event(), threading.Event()
+    with on_a_context_of_its_own() as bridge:
+        host: Any = bridge.host
+        release = type(host.loop).release
+
+        def slowly(context: Any) -> None:
+            if threading.current_thread() is asking:
+                held.set()
+                refused.wait(0.2)
+            release(context)
+
+        monkeypatch.setattr(type(host.loop), "release", slowly)
+        asking = threading.Thread(target=host.is_loop_thread)
+        asking.start()
+        assert held.wait(PATIENCE)
+        try:
+            bridge.run(timeout=0.001)
+        finally:
+            refused.set()
+            asking.join()
+
+
 def test_a_loop_that_was_stopped_is_not_run_again_before_it_has_ended() -> None:
     """qasync's does not say that it is running then; Qt said so, on standard error, and the run returned at once."""
     if find_spec("qasync") is None:  # not imported here: it would take another binding of Qt's than is loaded
