@@ -177,7 +177,12 @@ class LifetimeRules(Rules):
         assert self.bridge.run(lambda: True) is True
         self.bridge.add_timeout(1, self.rig.noting("tick"))
         assert self.bridge.run(lambda: self.rig.noted("tick") > 0, self.patience) is True
-        threading.Timer(0.01, self.bridge.stop).start()
+
+        def stop_from_another(id: int, opaque: object) -> None:
+            self.bridge.remove_timeout(id)
+            threading.Thread(target=self.bridge.stop).start()
+
+        self.bridge.add_timeout(1, stop_from_another)
         assert self.bridge.run(timeout=self.patience) is True
         assert self.bridge.stats().timeouts == 1
 

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from eventbridge.testing.stress.lockstep import Lockstep
 from eventbridge.testing.stress.script import Script, Step, draw, load
 from eventbridge.testing.stress.shrink import shrink
 from eventbridge.testing.stress.world import Outcome, perform
-from tests.helpers import wanted
 from tests.stress.plants import Wrap, do_nothing, forget_a_free, free_twice, now_and_then
 
 FAULTS = frozenset({"emfile", "restart", "clock"})
@@ -62,14 +60,6 @@ def test_the_same_seed_draws_the_same_script_and_the_same_outcome() -> None:
     traces = [outcome(script).trace for script in (first, again, other)]
     assert traces[0] == traces[1] != traces[2]
     assert traces[0]
-
-
-@pytest.fixture
-def gevent_leaves() -> Iterator[None]:
-    """Of its hub, which `attach()` takes for what runs here, wherever there is one."""
-    gevent = wanted.module("gevent")
-    yield
-    gevent.get_hub().destroy(destroy_loop=True)
 
 
 @pytest.mark.usefixtures("gevent_leaves")

@@ -354,6 +354,7 @@ def on_a_context_of_its_own() -> Bridge:
     return Bridge(GlibHost(apart=True))
 
 
+@pytest.mark.usefixtures("gevent_leaves")
 @pytest.mark.parametrize("name", ["select", "libuv", "glib", "gevent", "trio", "twisted", "qt"])
 @pytest.mark.parametrize("knows", [False, True], ids=["asked before", "asks then"])
 def test_a_stop_that_comes_when_a_run_begins_is_kept(name: str, knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
