@@ -14,7 +14,7 @@ demo: ## domain events of libvirt's test driver and of the simulated hypervisor,
 test: ## the tests (under 6 minutes)
 	@$(SETUP) test
 	@$(BIN)/python -m compileall -q eventbridge adapters tests  # once, for the hundreds of processes that tests start
-	$(BIN)/python -m pytest -n 5 --dist worksteal  # they wait more than they work: that keeps two processors busy
+	$(BIN)/python -m pytest -n 4 --dist worksteal  # they wait more than they work: that keeps two processors busy
 
 e2e-xen: ## the end-to-end tests inside a real Xen, booted in QEMU (under 3 minutes; fetches 80 MB once)
 	@$(SETUP) test

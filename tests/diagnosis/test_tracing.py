@@ -100,10 +100,7 @@ def test_an_exception_and_the_host_s_lag_are_marks_and_a_curve(stepping: Steppin
     assert beat["args"] == {"late": 3.0}
 
 
-def test_no_more_is_kept_than_was_asked_for_and_what_was_dropped_is_counted(
-    stepping: SteppingHost, clock: FakeClock
-) -> None:
-    """On a clock that stands: a pass that is kept waiting might leave its callback to the next (H3)."""
+def test_no_more_is_kept_than_was_asked_for_and_what_was_dropped_is_counted(stepping: SteppingHost) -> None:
     with Bridge(stepping) as bridge, bridge.trace(limit=10, pulse_seconds=None) as trace:
         bridge.add_timeout(0, lambda id, opaque: None)
         for _ in range(20):
