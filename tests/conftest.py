@@ -15,12 +15,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass ends by the number of its calls alone (D2), however long the machine keeps it waiting."""
+    for module in (dispatcher, mailbox):
+        monkeypatch.setattr(module, "BUDGET_SECONDS", 60.0)
+
+
 @pytest.fixture(autouse=True)
-def unhurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One step of a `SteppingHost` does all that there is to do, however long the machine keeps it waiting: a pass of
-    its bridges ends by the number of its calls alone (H3).  Where time is the subject there is a clock that stands, and
-    the kit's classes are on loops that run.
+def a_step_is_a_whole_round(request: pytest.FixtureRequest) -> None:
+    """Of a `SteppingHost`.  Where time is the subject there is a clock that stands, and the kit's classes are on loops
+    that run.
     """
     if hasattr(request.module, "SteppingHost") and request.cls is None and "clock" not in request.fixturenames:
-        for module in (dispatcher, mailbox):
-            monkeypatch.setattr(module, "BUDGET_SECONDS", 60.0)
+        request.getfixturevalue("unhurried")

@@ -1,5 +1,5 @@
-"""``python -m tests.interleavings``: the whole of it, about twenty-five minutes on two cores; exit status 1, and the
-schedule, where something is wrong.
+"""``python -m tests.interleavings``: the whole of it, half an hour on two cores; exit status 1, and the schedule,
+where something is wrong.
 
 Every program of up to four operations is gone through in the model, and on the real code where the loop's thread is
 against one operation of another's.  Of programs of more there it takes some, with a bound on preemptions; ``--all``
@@ -129,9 +129,12 @@ def main() -> int:
     stages = [number for number, stage in enumerate(STAGES) if given.operations in (None, stage.size)]
     try:
         return go_through_all(stages, given.all, given.jobs)
-    except (KeyboardInterrupt, BrokenProcessPool):
+    except KeyboardInterrupt:
         print("\nended before its time", file=sys.stderr)
         return 130
+    except BrokenProcessPool:
+        print("\none of its processes was killed, for want of memory perhaps: try fewer --jobs", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

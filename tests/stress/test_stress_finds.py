@@ -7,7 +7,6 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
@@ -21,6 +20,7 @@ from eventbridge.testing import SteppingHost
 from eventbridge.testing.clock import FakeClock
 from eventbridge.testing.stress import shutdown
 from eventbridge.testing.stress.plan import NEW_BRIDGE
+from tests.helpers import wanted
 
 PATIENCE = 10.0
 R, W = Events.READABLE, Events.WRITABLE
@@ -348,10 +348,7 @@ def test_a_stop_that_comes_when_the_loop_is_about_to_run_is_kept(name: str) -> N
 
 def on_a_context_of_its_own() -> Bridge:
     """The default one is Qt's where there is a Qt application."""
-    pytest.importorskip("gi")
-    from eventbridge.adapters.hosts.glib import GlibHost
-
-    return Bridge(GlibHost(apart=True))
+    return Bridge(wanted.adapter("glib").GlibHost(apart=True))
 
 
 @pytest.mark.usefixtures("gevent_leaves")
@@ -403,8 +400,7 @@ def test_who_asks_whose_a_glib_context_is_keeps_nobody_from_running_it(monkeypat
 
 def test_a_loop_that_was_stopped_is_not_run_again_before_it_has_ended() -> None:
     """qasync's does not say that it is running then; Qt said so, on standard error, and the run returned at once."""
-    if find_spec("qasync") is None:  # not imported here: it would take another binding of Qt's than is loaded
-        pytest.skip("qasync is not installed: make test installs it")
+    wanted.installed("qasync")  # not imported here: it would take another binding of Qt's than is loaded
     refused: list[HostUnavailable] = []
     with loops.bridge_on("qasync") as bridge:
 

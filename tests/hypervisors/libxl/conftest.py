@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbridge import Bridge, dispatcher, mailbox
+from eventbridge import Bridge
 from eventbridge.testing import SteppingHost
 from tests.helpers.libxl_hooked import Libxl
 from tests.helpers.libxl_rig import PATIENCE, Errors, Rig
@@ -46,10 +46,7 @@ def rig(xen: XenStandIn, bridge: Bridge) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> SteppingHost:
-    """A turn is a whole round, however long that takes on a busy machine (D2)."""
-    for module in (dispatcher, mailbox):
-        monkeypatch.setattr(module, "BUDGET_SECONDS", PATIENCE)
+def host(unhurried: None) -> SteppingHost:
     return SteppingHost()
 
 
