@@ -1,7 +1,7 @@
 # Everything here sets itself up: a virtual environment in .venv, and Debian's packages where they are missing and this is root.
 VENV ?= .venv
 BIN = $(VENV)/bin
-SETUP = tests/helpers/setup.sh $(VENV)
+SETUP = tests/support/setup.sh $(VENV)
 
 .PHONY: help demo test e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
 help: ## this list

@@ -26,7 +26,7 @@ INSTALL = {
     "libvirt": "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python",
     "libvirtaio": "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python",
     "uvloop": "pip install eventbridge[uvloop]",
-    "pyuv": "pip install pyuv (tests/helpers/setup.sh tells how it builds)",
+    "pyuv": "pip install pyuv (tests/support/setup.sh tells how it builds)",
     "trio": "pip install eventbridge[trio]",
     "gi": "apt-get install libgirepository1.0-dev pkg-config gcc, then pip install eventbridge[glib]",
     "gevent": "pip install eventbridge[gevent]",

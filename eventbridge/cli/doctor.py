@@ -29,7 +29,7 @@ DEBIAN_LIBVIRT = "apt-get install libvirt-dev pkg-config gcc python3-dev, then p
 DEBIAN_XEN = "apt-get install xen-system-amd64, boot Xen, and run this as root in its domain 0"
 DEBIAN_PYUV = (
     "make demo, in a checkout, builds it; or there: "
-    'CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0'
+    'CFLAGS="-include $PWD/tests/support/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0'
 )
 
 DEBIAN_GLIB = (

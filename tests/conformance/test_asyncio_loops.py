@@ -11,7 +11,7 @@ import pytest
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.host import HostLoop
 from eventbridge.testing import HostConformance
-from tests.helpers import wanted
+from tests.support import wanted
 
 
 class GivenLoop(HostConformance):

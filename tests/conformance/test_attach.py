@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import wanted
-from tests.helpers.command import run
+from tests.support import wanted
+from tests.support.command import run
 
 # Each runs its loop, calls serve(end) inside it, with what ends the loop, and says what it says at last.
 LOOPS = {

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.helpers import wanted
-from tests.helpers.command import run
+from tests.support import wanted
+from tests.support.command import run
 
 NEEDS = {"trio": "trio", "glib": "gi", "gevent": "gevent", "twisted": "twisted", "qt": "PySide6", "libuv": "cffi"}
 

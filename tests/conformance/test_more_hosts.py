@@ -10,7 +10,7 @@ import pytest
 from eventbridge.errors import HostUnavailable
 from eventbridge.host import HostLoop
 from eventbridge.testing import HostConformance
-from tests.helpers import wanted
+from tests.support import wanted
 
 MakeHost = Callable[[], HostLoop]
 PYQT = "PyQt6.QtCore" in sys.modules  # as test_pyqt does it: no two bindings can be in one process

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import wanted
-from tests.helpers.command import run
+from tests.support import wanted
+from tests.support.command import run
 
 SUITE = """
 import sys

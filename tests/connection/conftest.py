@@ -11,7 +11,7 @@ from eventbridge import Backoff, Bridge, Connection
 from eventbridge.events import DomainEvent
 from eventbridge.testing import SteppingHost
 from tests.connection.sim_rig import HOSTS, Rig
-from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, script, scripted
+from tests.support.scripted_hypervisor import PATIENCE, Scripted, script, scripted
 
 __all__ = ["script", "scripted"]
 

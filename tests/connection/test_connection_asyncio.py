@@ -12,7 +12,7 @@ from eventbridge import shared
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, JobAborted
 from eventbridge.events import Kind
-from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, uuid
+from tests.support.scripted_hypervisor import PATIENCE, Scripted, uuid
 
 D1 = uuid(1)
 

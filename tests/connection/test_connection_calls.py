@@ -12,7 +12,7 @@ from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, JobBusy, JobTimeout, NoSuchDomain
 from eventbridge.events import Kind
 from tests.connection.conftest import Desk
-from tests.helpers.scripted_hypervisor import PATIENCE, Scripted, uuid
+from tests.support.scripted_hypervisor import PATIENCE, Scripted, uuid
 
 
 def domain(desk: Desk, name: str) -> Domain:

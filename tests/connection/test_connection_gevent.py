@@ -14,8 +14,8 @@ from eventbridge import Bridge, Connection
 from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, JobAborted
-from tests.helpers import wanted
-from tests.helpers.command import run
+from tests.support import wanted
+from tests.support.command import run
 
 gevent = wanted.module("gevent")
 wanted.adapter("gevent")

@@ -14,8 +14,8 @@ from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.testing import SteppingHost
 from tests.connection.conftest import Desk
-from tests.helpers import scripted_hypervisor
-from tests.helpers.scripted_hypervisor import Scripted, uuid
+from tests.support import scripted_hypervisor
+from tests.support.scripted_hypervisor import Scripted, uuid
 
 DOMAINS = 3
 

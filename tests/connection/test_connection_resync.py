@@ -12,7 +12,7 @@ from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import Kind
 from eventbridge.link import LinkState
 from tests.connection.conftest import Desk
-from tests.helpers.scripted_hypervisor import Scripted, uuid
+from tests.support.scripted_hypervisor import Scripted, uuid
 
 D1, D2, D3, D4 = (uuid(number) for number in (1, 2, 3, 4))
 

@@ -17,8 +17,8 @@ from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, JobAborted, JobTimeout
 from eventbridge.events import Kind
-from tests.helpers import wanted
-from tests.helpers.command import run as program
+from tests.support import wanted
+from tests.support.command import run as program
 
 trio = wanted.module("trio")
 wanted.adapter("trio")

@@ -8,9 +8,9 @@ import eventbridge
 from eventbridge.consoles import ConsoleSession
 from eventbridge.domain import Connection, ConsoleKind
 from tests.connection.seed import patience
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_guest import Guest, machine
-from tests.helpers.qmp_qemu import Qemu
+from tests.support import qmp_qemu
+from tests.support.qmp_guest import Guest, machine
+from tests.support.qmp_qemu import Qemu
 
 _COM1 = 0x3F8
 

@@ -10,8 +10,8 @@ from eventbridge import Backoff, Bridge, Connection
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, EventBridgeError, JobTimeout
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.libvirtd import Libvirtd, private_libvirtd
-from tests.helpers.proxy import Proxy, proxied
+from tests.support.libvirtd import Libvirtd, private_libvirtd
+from tests.support.proxy import Proxy, proxied
 
 libvirt = pytest.importorskip("libvirt")
 PATIENCE = 30.0

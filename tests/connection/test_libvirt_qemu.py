@@ -18,9 +18,9 @@ from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
 from tests.connection.seed import Four, hold_to_it, patience
-from tests.helpers.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
-from tests.helpers.proxy import Proxy, proxied
-from tests.helpers.qemu import guest
+from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
+from tests.support.proxy import Proxy, proxied
+from tests.support.qemu import guest
 
 libvirt: Any = pytest.importorskip("libvirt")
 

@@ -15,9 +15,9 @@ from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
 from tests.connection.seed import patience
-from tests.helpers import qmp_qemu
-from tests.helpers.proxy import proxied
-from tests.helpers.qmp_qemu import MACHINE, NONE, Qemu
+from tests.support import qmp_qemu
+from tests.support.proxy import proxied
+from tests.support.qmp_qemu import MACHINE, NONE, Qemu
 
 AT_ONCE = Backoff(first=0.01, most=0.05)
 TIMES = 20

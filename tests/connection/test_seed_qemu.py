@@ -13,8 +13,8 @@ from eventbridge import Domain, Job
 from eventbridge.domain import State
 from eventbridge.events import Kind
 from tests.connection.seed import Four, hold_to_it, patience
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, Qemu
+from tests.support import qmp_qemu
+from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 
 SLOW = 20_000  # bytes/s: half a minute for what the 16 MiB of mostly zeros come to
 

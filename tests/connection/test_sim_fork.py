@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.connection.sim_rig import HOSTS
-from tests.helpers.command import ROOT, environment
+from tests.support.command import ROOT, environment
 
 PROGRAM = """
 import os, sys, warnings

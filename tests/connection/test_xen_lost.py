@@ -18,8 +18,8 @@ from eventbridge.adapters.hypervisors.xenstore import source
 from eventbridge.events import Kind
 from tests.connection.seed import patience
 from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, open_fds, truth
-from tests.helpers.xen import libxl41
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen import libxl41
+from tests.support.xen.standin import XenStandIn
 
 AT_ONCE = Backoff(first=0.01, most=0.05)
 TIMES = 20

@@ -13,8 +13,8 @@ from eventbridge import Connection
 from eventbridge.domain import DomainRef, State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
-from tests.helpers.xen import table
-from tests.helpers.xen.standin import CRASH, POWEROFF, SUSPEND, Guest, XenStandIn
+from tests.support.xen import table
+from tests.support.xen.standin import CRASH, POWEROFF, SUSPEND, Guest, XenStandIn
 
 # Way: the URI, and is libxl to be 4.1's?
 WAYS = {"libxl": ("libxl:///", False), "libxl 4.1": ("libxl:///", True), "xenstore": ("xenstore:///", False)}

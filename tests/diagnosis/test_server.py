@@ -18,8 +18,8 @@ import pytest
 from eventbridge import Bridge, EventBridgeError
 from eventbridge.diagnosis.client import Asking, is_socket
 from eventbridge.testing import SteppingHost
-from tests.helpers.command import environment
-from tests.helpers.trace_format import Picture
+from tests.support.command import environment
+from tests.support.trace_format import Picture
 
 PATIENCE = 30.0
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers.command import PATIENCE, environment
+from tests.support.command import PATIENCE, environment
 
 PREFACE = """
 import logging, os, threading

@@ -24,7 +24,7 @@ from eventbridge.diagnosis.tracing import Trace
 from eventbridge.dispatcher import Dispatcher
 from eventbridge.jobs import Jobs
 from eventbridge.testing import FakeClock, SteppingHost
-from tests.helpers.trace_format import Picture, end, ns, read
+from tests.support.trace_format import Picture, end, ns, read
 
 R = Events.READABLE
 SIM = "sim:///default?domains=2&seed=1&rate=1"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.announced_driver import announce
-from tests.helpers.command import environment
+from tests.support.announced_driver import announce
+from tests.support.command import environment
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.helpers.command import blocking, environment, eventbridge
+from tests.support.command import blocking, environment, eventbridge
 
 HOSTS = ("asyncio", "libuv", "select")
 SHORT = ("demo", "--for", "1")

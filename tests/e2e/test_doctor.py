@@ -10,8 +10,8 @@ import pytest
 
 from eventbridge.cli.doctor import HOSTS, HYPERVISORS
 from eventbridge.cli.probe import PROBES
-from tests.helpers.command import ROOT, blocking, environment, eventbridge
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.command import ROOT, blocking, environment, eventbridge
+from tests.support.xen.standin import XenStandIn
 
 NO_XEN = dict.fromkeys(("EVENTBRIDGE_LIBXL", "EVENTBRIDGE_LIBXENSTORE", "XENSTORED_PATH"), "/nowhere")
 

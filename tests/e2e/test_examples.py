@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers.command import PATIENCE, ROOT, environment, interruptible, run
+from tests.support.command import PATIENCE, ROOT, environment, interruptible, run
 
 EXAMPLES = ROOT / "examples"
 

@@ -22,9 +22,9 @@ from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.calls import Call
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.libvirtd import Libvirtd
-from tests.helpers.watched import DOMAIN
 from tests.moving.stage import PATIENCE, Witness
+from tests.support.libvirtd import Libvirtd
+from tests.support.watched import DOMAIN
 
 AHEAD = 6
 """Events that are caused before they are told, at most."""

@@ -16,7 +16,7 @@ from eventbridge import Bridge
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.errors import BridgeClosed, HostUnavailable, UnknownHandle
 from eventbridge.host import RunnableHost
-from tests.helpers import wanted
+from tests.support import wanted
 
 PATIENCE = 20.0
 """Seconds until a condition is given up."""

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge
-from tests.helpers.libvirtd import Libvirtd, private_libvirtd
 from tests.moving.luggage import LongJob, OpenLibvirt, OpenSim, RawLibvirt
 from tests.moving.stage import PATIENCE, Loop, Witness, loops, tour
+from tests.support.libvirtd import Libvirtd, private_libvirtd
 
 MAIN = ["asyncio", "uvloop", "libuv", "select", "trio", "glib", "gevent", "twisted", "qt"]
 MORE = ["tornado", "gbulb"]

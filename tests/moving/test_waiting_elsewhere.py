@@ -15,10 +15,10 @@ from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.bell import Bell
 from eventbridge.host import awaiting
 from eventbridge.stream import LAGGED
-from tests.helpers import wanted
 from tests.moving.luggage import FAST, SLOW
 from tests.moving.stage import PATIENCE, Loop, loops
 from tests.moving.standin import StandIn
+from tests.support import wanted
 
 NAME = "simulated-0"
 

@@ -24,7 +24,7 @@ import eventbridge
 from eventbridge import Bridge, drivers
 from eventbridge.events import DomainEvent
 from eventbridge.requests import Request
-from tests.helpers.command import ROOT
+from tests.support.command import ROOT
 
 ROUNDS = 5
 EVENTS = 40_000

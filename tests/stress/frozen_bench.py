@@ -14,8 +14,8 @@ from time import perf_counter
 
 import eventbridge
 from eventbridge import Domain
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_qemu import NONE, Qemu
+from tests.support import qmp_qemu
+from tests.support.qmp_qemu import NONE, Qemu
 
 OTHERS = 50
 ROUNDS = 5

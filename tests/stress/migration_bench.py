@@ -16,8 +16,8 @@ from time import perf_counter
 import eventbridge
 from eventbridge import Domain
 from tests.connection.seed import until_under_way
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, Qemu
+from tests.support import qmp_qemu
+from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 
 ROUNDS = 5
 CALLS = 400

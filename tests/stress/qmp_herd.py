@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from time import monotonic, process_time
 
-from tests.helpers.qmp_herd import herd, mistakes, stampede
-from tests.helpers.qmp_qemu import Qemu
+from tests.support.qmp_herd import herd, mistakes, stampede
+from tests.support.qmp_qemu import Qemu
 
 LOOPS = ("asyncio", "libuv", "select")
 

@@ -20,7 +20,7 @@ from eventbridge.testing import SteppingHost
 from eventbridge.testing.clock import FakeClock
 from eventbridge.testing.stress import shutdown
 from eventbridge.testing.stress.plan import NEW_BRIDGE
-from tests.helpers import wanted
+from tests.support import wanted
 
 PATIENCE = 10.0
 R, W = Events.READABLE, Events.WRITABLE

@@ -20,10 +20,10 @@ from pathlib import Path
 from statistics import median
 from typing import IO, NamedTuple
 
-from tests.helpers.command import ROOT
-from tests.helpers.wanted import program
-from tests.helpers.xen import packages
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.command import ROOT
+from tests.support.wanted import program
+from tests.support.xen import packages
+from tests.support.xen.standin import XenStandIn
 
 DOMAINS = 200
 C_LOOP = "libxl-c"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.command import EVENTBRIDGE, PATIENCE, environment
+from tests.support.command import EVENTBRIDGE, PATIENCE, environment
 
 PACKAGE = Path(__file__).parent / "tinyloop"
 BUILD = "from setuptools.build_meta import build_wheel; build_wheel('out')"

@@ -15,7 +15,7 @@ import pytest
 import eventbridge
 from eventbridge import HostUnavailable, cli
 from eventbridge.cli import terminal
-from tests.helpers.command import EVENTBRIDGE, environment, run
+from tests.support.command import EVENTBRIDGE, environment, run
 
 HEAVY = ("libvirt", "libvirtmod", "pyuv", "uvloop", "cffi", "matplotlib", "asyncio", "eventbridge.adapters")
 

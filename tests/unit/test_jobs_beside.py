@@ -9,7 +9,7 @@ import pytest
 from eventbridge.errors import EventBridgeError, JobAborted, JobBusy
 from eventbridge.jobs import Following, Job, Jobs, Progress
 from eventbridge.jobs.waits import BOUND
-from tests.helpers.jobs import UNIX, Clock, granted, refused
+from tests.support.jobs import UNIX, Clock, granted, refused
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from eventbridge.errors import EventBridgeError, HypervisorError, JobBusy, JobTimeout
 from eventbridge.jobs import Job, Jobs, State, Ticket
-from tests.helpers.jobs import UNIX, Clock, granted, refused
+from tests.support.jobs import UNIX, Clock, granted, refused
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from eventbridge.testing import RULES, HostConformance, matrix
 from tests.conformance import test_asyncio_loops, test_hosts, test_more_hosts
-from tests.helpers.command import ROOT
+from tests.support.command import ROOT
 
 KEPT = list(RULES)
 

@@ -2,7 +2,7 @@
 
 It boots Debian's unmodified Xen hypervisor in QEMU, with the project inside domain 0 and beside it the real xenstored,
 xenconsoled and libxl, and runs the tests of ``dom0/`` there.  Its exit code is theirs.  Packages and images are kept
-in the cache (tests/helpers/cache.py); nothing is installed.
+in the cache (tests/support/cache.py); nothing is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.helpers import debs
+from tests.support import debs
 
 from . import images, machine
 from .console import Console, Stage

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.helpers import cache, debs
+from tests.support import cache, debs
 
 from . import cpio, kernel, layout
 
@@ -86,7 +86,7 @@ def overlay(command: str, target: Path) -> None:
     """The project as it is now, and what domain 0 shall run: an archive to follow ``dom0.cpio``."""
     stage = target.with_suffix(".tree")
     project = stage / "e2e"
-    for name in ("eventbridge", "adapters", "tests/helpers", str(HERE.relative_to(PROJECT))):
+    for name in ("eventbridge", "adapters", "tests/support", str(HERE.relative_to(PROJECT))):
         layout.copy_tree(PROJECT / name, project / name)
     for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/connection/seed.py"):
         (project / name).parent.mkdir(exist_ok=True)

@@ -17,8 +17,8 @@ import pytest
 from tests.e2e.xen import __main__ as program
 from tests.e2e.xen import cpio, images, kernel, layout, machine
 from tests.e2e.xen.console import Console, Stage
-from tests.helpers.command import ROOT, environment
-from tests.helpers.wanted import program as program_path
+from tests.support.command import ROOT, environment
+from tests.support.wanted import program as program_path
 
 ELF = b"\x7fELF" + bytes(100)
 

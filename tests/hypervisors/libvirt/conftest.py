@@ -15,8 +15,8 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt import install
-from tests.helpers.libvirtd import Libvirtd, private_libvirtd
-from tests.helpers.watched import DOMAIN, HOSTS, PATIENCE, Errors, Watched
+from tests.support.libvirtd import Libvirtd, private_libvirtd
+from tests.support.watched import DOMAIN, HOSTS, PATIENCE, Errors, Watched
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from eventbridge.domain import DomainRef, State
 from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
 from eventbridge.operations import OPERATIONS
 from eventbridge.requests import Request
-from tests.helpers.watched import DOMAIN, PATIENCE, Connect, Watch, Watched
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do
+from tests.support.watched import DOMAIN, PATIENCE, Connect, Watch, Watched
 
 URI = "test:///default"
 NAME = "c"

@@ -20,9 +20,9 @@ from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost
 from eventbridge.jobs import Progress
 from eventbridge.requests import Request
-from tests.helpers.libvirtd import Libvirtd
-from tests.helpers.watched import DOMAIN, PATIENCE, Watch
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal, do
+from tests.support.libvirtd import Libvirtd
+from tests.support.watched import DOMAIN, PATIENCE, Watch
 
 NO_SUPPORT = Refusal(libvirt.VIR_ERR_NO_SUPPORT)
 

@@ -21,8 +21,8 @@ from eventbridge.adapters.hypervisors.libvirt.refusals import LOSSES, meaning
 from eventbridge.domain import Connection, ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
 from eventbridge.requests import Request
-from tests.helpers.watched import DOMAIN, Connect
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal
+from tests.support.watched import DOMAIN, Connect
 
 NO_SUPPORT = Refusal(libvirt.VIR_ERR_NO_SUPPORT)
 

@@ -17,10 +17,10 @@ import pytest
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
 from eventbridge.domain import DomainRef, State
 from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
-from tests.helpers.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
-from tests.helpers.qemu import guest
-from tests.helpers.watched import PATIENCE, Watch, Watched
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon
+from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
+from tests.support.qemu import guest
+from tests.support.watched import PATIENCE, Watch, Watched
 
 # What is shown here depends on QEMU and its daemon; test_libvirt_calls*.py show the same calls on every host.
 pytestmark = pytest.mark.parametrize("bridge", ["asyncio"], indirect=True)

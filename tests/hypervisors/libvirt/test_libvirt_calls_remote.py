@@ -17,9 +17,9 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
-from tests.helpers.libvirtd import Libvirtd
-from tests.helpers.watched import DOMAIN, PATIENCE, Watch, Watched
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon, threads_of
+from tests.support.libvirtd import Libvirtd
+from tests.support.watched import DOMAIN, PATIENCE, Watch, Watched
 
 QUICKLY = (1, 1)
 """A keepalive that finds a frozen daemon within two seconds or so."""

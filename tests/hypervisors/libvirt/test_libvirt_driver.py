@@ -13,7 +13,7 @@ from eventbridge.adapters.hypervisors.libvirt import installed
 from eventbridge.adapters.hypervisors.libvirt.driver import driver
 from eventbridge.adapters.hypervisors.libvirt.events import TOLD_BETTER_BY, event_ids
 from eventbridge.drivers import find
-from tests.helpers.watched import Watched
+from tests.support.watched import Watched
 
 
 def test_a_daemon_that_is_not_there_is_one_clear_error(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.qemu import command, embed_root, guest
-from tests.helpers.watched import HOSTS
+from tests.support.qemu import command, embed_root, guest
+from tests.support.watched import HOSTS
 
 SCRIPT = Path(__file__).with_name("embed_script.py")
 

@@ -11,7 +11,7 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.watched import DOMAIN, PATIENCE, Connect, Errors, Watch, Watched
+from tests.support.watched import DOMAIN, PATIENCE, Connect, Errors, Watch, Watched
 
 URI = "test:///default"
 LIFECYCLE = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE

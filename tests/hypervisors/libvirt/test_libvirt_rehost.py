@@ -20,8 +20,8 @@ from eventbridge.adapters.hypervisors.libvirt import install
 from eventbridge.adapters.hypervisors.libvirt.driver import LibvirtSubscription, driver
 from eventbridge.events import DomainEvent
 from eventbridge.host import RunnableHost, by_name
-from tests.helpers.libvirtd import Libvirtd
-from tests.helpers.watched import DOMAIN, HOSTS, PATIENCE
+from tests.support.libvirtd import Libvirtd
+from tests.support.watched import DOMAIN, HOSTS, PATIENCE
 
 LIVES = 100
 TOGGLED = ["t suspended (paused)", "t resumed (unpaused)"]

@@ -12,8 +12,8 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.libvirtd import Libvirtd
-from tests.helpers.watched import PATIENCE, Connect, Watch
+from tests.support.libvirtd import Libvirtd
+from tests.support.watched import PATIENCE, Connect, Watch
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

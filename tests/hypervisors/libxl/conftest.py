@@ -8,9 +8,9 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_hooked import Libxl
-from tests.helpers.libxl_rig import PATIENCE, Errors, Rig
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_hooked import Libxl
+from tests.support.libxl_rig import PATIENCE, Errors, Rig
+from tests.support.xen.standin import XenStandIn
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import warnings
 from test_libxl_lives import live_through, with_a_nic
 
 from eventbridge import Bridge
-from tests.helpers.libxl_rig import Rig
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_rig import Rig
+from tests.support.xen.standin import XenStandIn
 
 LIVES, ROUNDS = 8, 3
 

@@ -9,9 +9,9 @@ import pytest
 from eventbridge.adapters.hypervisors.libxl import domains
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError
-from tests.helpers.libxl_rig import Rig, on_another_thread
-from tests.helpers.xen import table
-from tests.helpers.xen.standin import CRASH, POWEROFF, SUSPEND, XenStandIn
+from tests.support.libxl_rig import Rig, on_another_thread
+from tests.support.xen import table
+from tests.support.xen.standin import CRASH, POWEROFF, SUSPEND, XenStandIn
 
 
 def test_every_domain_is_listed_with_its_name_and_uuid(xen: XenStandIn, rig: Rig) -> None:

@@ -10,8 +10,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Event, EventKind, context, types
 from eventbridge.adapters.hypervisors.libxl.events import read
-from tests.helpers.libxl_rig import Errors, Rig, on_another_thread
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_rig import Errors, Rig, on_another_thread
+from tests.support.xen.standin import XenStandIn
 
 DEATH, EJECT, SHUTDOWN = "DOMAIN_DEATH", "DISK_EJECT", "DOMAIN_SHUTDOWN"
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge
-from tests.helpers.libxl_rig import Rig
-from tests.helpers.wanted import program
-from tests.helpers.xen.standin import CRASH, XenStandIn
+from tests.support.libxl_rig import Rig
+from tests.support.wanted import program
+from tests.support.xen.standin import CRASH, XenStandIn
 
 LIVES, ROUND = 1000, 50
 SLACK = 32 * 1000 - 1

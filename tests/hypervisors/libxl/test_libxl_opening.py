@@ -18,8 +18,8 @@ from eventbridge.adapters.hypervisors.xen import library as xen_library
 from eventbridge.adapters.hypervisors.xen.journal import XTL_DEBUG, XTL_ERROR, Journal
 from eventbridge.errors import BridgeClosed, HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_rig import Rig
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_rig import Rig
+from tests.support.xen.standin import XenStandIn
 
 
 def test_hooks_come_before_everything_else(stepped: Rig) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from eventbridge.adapters.hypervisors.libxl import Event, types
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_hooked import Libxl, Pipes, strays
-from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_hooked import Libxl, Pipes, strays
+from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread
+from tests.support.xen.standin import XenStandIn
 
 DEATH = "DOMAIN_DEATH"
 ABORTED = -22

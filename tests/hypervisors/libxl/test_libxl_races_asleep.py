@@ -14,9 +14,9 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_hooked import Libxl, Pipes, strays
-from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread, until_asleep
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_hooked import Libxl, Pipes, strays
+from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread, until_asleep
+from tests.support.xen.standin import XenStandIn
 
 DEATH = "DOMAIN_DEATH"
 ABORTED = -22

@@ -13,8 +13,8 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import types
 from eventbridge.adapters.hypervisors.libxl.hooks import Hooks
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_rig import PATIENCE, Rig, on_another_thread
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread
+from tests.support.xen.standin import XenStandIn
 
 
 class Libxl:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from eventbridge import Bridge
-from tests.helpers.xen import libxl41
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen import libxl41
+from tests.support.xen.standin import XenStandIn
 
 HOSTS = ("asyncio", "libuv", "select")
 PATIENCE = 30.0

@@ -19,8 +19,8 @@ from eventbridge.adapters.hypervisors.xen.library import Generation, generation,
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
-from tests.helpers.xen import libxl41
-from tests.helpers.xen.standin import CRASH, SUSPEND, XenStandIn
+from tests.support.xen import libxl41
+from tests.support.xen.standin import CRASH, SUSPEND, XenStandIn
 
 URI = "libxl:///"
 PATIENCE = 30.0

@@ -13,8 +13,8 @@ from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xen.lookout import CLOSE_SECONDS
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.xen import libxl41
-from tests.helpers.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, XenStandIn
+from tests.support.xen import libxl41
+from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, XenStandIn
 
 URI = "libxl:///"
 PATIENCE = 30.0

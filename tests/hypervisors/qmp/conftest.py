@@ -13,9 +13,9 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.qmp import journey
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_qemu import MACHINE, Qemu, Start, wait_until
-from tests.helpers.qmp_rig import Rig
+from tests.support import qmp_qemu
+from tests.support.qmp_qemu import MACHINE, Qemu, Start, wait_until
+from tests.support.qmp_rig import Rig
 
 
 def _open_fds() -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventbridge.domain import DomainRef
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, Qemu
-from tests.helpers.qmp_rig import Asked, Opened, Rig
+from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
+from tests.support.qmp_rig import Asked, Opened, Rig
 
 SLOW = 20_000
 """Bytes/s: what the 16 MiB of mostly zeros come to takes half a minute at that."""

@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from eventbridge.errors import ConnectionLost
-from tests.helpers.qmp_proxy import CuttingProxy
-from tests.helpers.qmp_qemu import NONE, Start, wait_until
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_proxy import CuttingProxy
+from tests.support.qmp_qemu import NONE, Start, wait_until
+from tests.support.qmp_rig import Rig
 
 
 @pytest.mark.parametrize(

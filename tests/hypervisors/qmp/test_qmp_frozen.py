@@ -8,8 +8,8 @@ import pytest
 
 from eventbridge.adapters.hypervisors.qmp import QmpDriver
 from eventbridge.errors import ConnectionLost, HypervisorError
-from tests.helpers.qmp_qemu import NONE, Start
-from tests.helpers.qmp_rig import Asked, Opened, Rig
+from tests.support.qmp_qemu import NONE, Start
+from tests.support.qmp_rig import Asked, Opened, Rig
 
 
 def nothing_is_left(opened: Opened) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import qmp_guest
-from tests.helpers.qmp_guest import Guest
-from tests.helpers.qmp_qemu import Qemu, Start
-from tests.helpers.qmp_rig import Opened, Rig
+from tests.support import qmp_guest
+from tests.support.qmp_guest import Guest
+from tests.support.qmp_qemu import Qemu, Start
+from tests.support.qmp_rig import Opened, Rig
 
 Live = Callable[..., tuple[Opened, Guest, Qemu]]
 

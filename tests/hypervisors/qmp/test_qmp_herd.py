@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.helpers.qmp_herd import herd, mistakes, stampede
+from tests.support.qmp_herd import herd, mistakes, stampede
 
 ROUNDS = 100
 

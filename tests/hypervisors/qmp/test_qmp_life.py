@@ -14,7 +14,7 @@ from eventbridge.adapters.hypervisors.qmp.codec import Event
 from eventbridge.adapters.hypervisors.qmp.life import _SPECIAL, Life
 from eventbridge.domain import State
 from eventbridge.events import Kind
-from tests.helpers.qmp_qemu import NONE, Start
+from tests.support.qmp_qemu import NONE, Start
 
 # Every name that a table knows, and one that none does, with data that decides and data that does not.
 names = st.sampled_from(sorted({name for name, _ in events.MEANINGS} | set(_SPECIAL) | {"RTC_CHANGE", "WATCHDOG"}))

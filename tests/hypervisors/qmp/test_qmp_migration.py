@@ -11,8 +11,8 @@ from eventbridge.adapters.hypervisors.qmp import journey
 from eventbridge.domain import DomainRef, State
 from eventbridge.errors import HypervisorError, JobAborted
 from eventbridge.jobs import Progress
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, Start
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_qemu import INCOMING, MACHINE, Start
+from tests.support.qmp_rig import Rig
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from qmp_pairs import Pair
 
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
-from tests.helpers.qmp_proxy import CuttingProxy
-from tests.helpers.qmp_qemu import Start
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_proxy import CuttingProxy
+from tests.support.qmp_qemu import Start
+from tests.support.qmp_rig import Rig
 
 
 def runs_on(pair: Pair, error: BaseException) -> None:

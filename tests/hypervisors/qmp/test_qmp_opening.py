@@ -14,9 +14,9 @@ from eventbridge.adapters.hypervisors.qmp import QmpDriver
 from eventbridge.adapters.hypervisors.qmp.link import Address
 from eventbridge.adapters.hypervisors.qmp.scripts import Command, Script
 from eventbridge.errors import HypervisorError
-from tests.helpers.qmp_peer import GREETING, Peer, line
-from tests.helpers.qmp_qemu import MACHINE, NONE, Start
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_peer import GREETING, Peer, line
+from tests.support.qmp_qemu import MACHINE, NONE, Start
+from tests.support.qmp_rig import Rig
 
 
 @pytest.mark.parametrize(

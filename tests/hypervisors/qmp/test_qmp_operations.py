@@ -10,8 +10,8 @@ from eventbridge import drivers, operations
 from eventbridge.adapters.hypervisors.qmp import driver
 from eventbridge.domain import Connection, ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, NONE, Start
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_qemu import INCOMING, MACHINE, NONE, Start
+from tests.support.qmp_rig import Rig
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 

@@ -9,8 +9,8 @@ import pytest
 from qmp_pairs import SLOW
 
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
-from tests.helpers.qmp_qemu import INCOMING, MACHINE, Start, wait_until
-from tests.helpers.qmp_rig import Rig
+from tests.support.qmp_qemu import INCOMING, MACHINE, Start, wait_until
+from tests.support.qmp_rig import Rig
 
 MAGIC = b"QEVM"
 """What QEMU's migration stream begins with (migration/savevm.h)."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.standin import XenStandIn
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import ctypes as C
 import time
 from collections.abc import Callable, Iterator
 
-from tests.helpers.xen import packages
+from tests.support.xen import packages
 
 PATIENCE = 20.0
 """Seconds to wait for what must happen, on a machine that is busy with everything else."""

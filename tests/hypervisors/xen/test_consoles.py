@@ -18,7 +18,7 @@ from eventbridge.adapters.hypervisors.xenstore import Store, open_store
 from eventbridge.console import open_console
 from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.standin import XenStandIn
 
 PATIENCE = 20.0
 DOMID = 7

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import cache, debs
-from tests.helpers.xen import packages
+from tests.support import cache, debs
+from tests.support.xen import packages
 
 TOGETHER = 8
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.helpers.command import Running, environment, running
-from tests.helpers.xen import libxl41
-from tests.helpers.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, WATCHDOG, Guest, XenStandIn
+from tests.support.command import Running, environment, running
+from tests.support.xen import libxl41
+from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, WATCHDOG, Guest, XenStandIn
 
 URI = "libxl:///"
 WEB, WEB_AGAIN, MAIL, DB, DISC = (UUID(int=number) for number in range(1, 6))

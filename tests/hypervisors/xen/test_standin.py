@@ -16,9 +16,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.helpers.xen import libxl41, loaded, packages, table
-from tests.helpers.xen.standin import CRASH, XenStandIn
 from tests.hypervisors.xen.plain_libxl import COMPLETE, DEATH, EJECT, SHUTDOWN, PlainLibxl
+from tests.support.xen import libxl41, loaded, packages, table
+from tests.support.xen.standin import CRASH, XenStandIn
 
 ERROR_FAIL, ERROR_INVAL, DOMAIN_NOTFOUND = -3, -6, -25
 NIC_SIZE, NIC_DEVID = 4096, 16
@@ -204,7 +204,7 @@ def test_a_program_run_with_the_environment_is_on_the_stand_in(xen: XenStandIn) 
     """As a command's user would have it: plain names, another process."""
     xen.create(7, "web")
     script = (
-        "from tests.hypervisors.xen.plain_libxl import PlainLibxl; from tests.helpers.xen import loaded\n"
+        "from tests.hypervisors.xen.plain_libxl import PlainLibxl; from tests.support.xen import loaded\n"
         "print(PlainLibxl().count(), *{path.parent for path in loaded.mapped()})"
     )
     root = Path(__file__).parents[3]
@@ -241,7 +241,7 @@ def test_a_domid_that_comes_again_is_another_domain_to_xenstored(xen: XenStandIn
 
 def test_xenstored_does_not_outlive_a_test_that_is_killed() -> None:
     script = (
-        "from tests.helpers.xen.standin import XenStandIn; import sys\n"
+        "from tests.support.xen.standin import XenStandIn; import sys\n"
         "with XenStandIn() as xen: print(xen.xenstored.pid, xen.directory, flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[3]

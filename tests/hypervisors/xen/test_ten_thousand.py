@@ -13,7 +13,7 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xen.reasons import SHUTDOWN
 from eventbridge.events import DomainEvent, Kind
-from tests.helpers.xen.standin import CRASH, POWEROFF, REBOOT, WATCHDOG, XenStandIn
+from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, WATCHDOG, XenStandIn
 
 URI = "libxl:///"
 DOMAINS, GENERATIONS = 200, 25

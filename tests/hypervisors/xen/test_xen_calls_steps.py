@@ -15,7 +15,7 @@ from eventbridge.blocking import Workers
 from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
 from eventbridge.requests import Request
-from tests.helpers.xen.asking import PATIENCE, Asked
+from tests.support.xen.asking import PATIENCE, Asked
 
 
 class Scripted:

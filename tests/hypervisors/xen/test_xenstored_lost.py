@@ -11,7 +11,7 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.standin import XenStandIn
 
 URI = "libxl:///"
 PATIENCE = 30.0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from store_rig import KINDS, Opened, open_fds, wait_until
 
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.standin import XenStandIn
 
 
 @pytest.fixture

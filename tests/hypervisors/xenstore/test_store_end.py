@@ -23,8 +23,8 @@ from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreSto
 from eventbridge.adapters.hypervisors.xenstore.link import DEVICES, SOCKETS, DeviceLink, SocketLink, places
 from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
 from eventbridge.errors import ConnectionLost, HypervisorError, HypervisorUnavailable
-from tests.helpers.xen.peers import HEADER, as_nobody, message, request, scripted_peer
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.peers import HEADER, as_nobody, message, request, scripted_peer
+from tests.support.xen.standin import XenStandIn
 
 READ, WATCH, UNWATCH, TRANSACTION_START, WATCH_EVENT, ERROR, INTRODUCED, DIRECTORY_PART = 2, 4, 5, 6, 15, 16, 17, 22
 

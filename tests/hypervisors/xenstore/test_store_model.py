@@ -14,7 +14,7 @@ from store_rig import KINDS, next_watch
 
 from eventbridge.adapters.hypervisors.xenstore.store import Store
 from eventbridge.errors import HypervisorError
-from tests.helpers.xen.standin import XenStandIn
+from tests.support.xen.standin import XenStandIn
 
 NAMES = ["", "/a", "/a/b", "/a/b/c", "/b", "/b/a"]
 TURNS = itertools.count()

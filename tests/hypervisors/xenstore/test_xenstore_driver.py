@@ -18,9 +18,9 @@ from eventbridge.adapters.hypervisors.xenstore.toolstack import REQUESTS, Xensto
 from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import DomainEvent
 from eventbridge.mailbox import Mailbox
-from tests.helpers.command import environment, running
-from tests.helpers.xen.peers import as_nobody
-from tests.helpers.xen.standin import CRASH, REBOOT, XenStandIn
+from tests.support.command import environment, running
+from tests.support.xen.peers import as_nobody
+from tests.support.xen.standin import CRASH, REBOOT, XenStandIn
 
 HOSTS = ("asyncio", "libuv", "select")
 WAYS = ("xenstore:///", "xenstore://{socket}")

@@ -19,7 +19,7 @@ from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSu
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.counting import counted
 from tests.e2e.xen.dom0.typed import Typed
-from tests.helpers.xen.asking import Asked, Asking
+from tests.support.xen.asking import Asked, Asking
 
 
 @pytest.fixture

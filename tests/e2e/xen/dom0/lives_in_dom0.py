@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from tests.e2e.xen.dom0 import guests
-from tests.helpers.command import Running, running
+from tests.support.command import Running, running
 
 EACH = 4
 LOOPS = ("asyncio", "select")

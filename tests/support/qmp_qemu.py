@@ -22,7 +22,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from tests.helpers.wanted import program
+from tests.support.wanted import program
 
 PATIENCE = 30.0
 """Seconds until a condition is given up, on a machine that is busy with everything else."""

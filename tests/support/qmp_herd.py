@@ -11,8 +11,8 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.qmp import QmpDriver
 from eventbridge.events import DomainEvent
 from eventbridge.requests import Request
-from tests.helpers import qmp_qemu
-from tests.helpers.qmp_qemu import NONE, PATIENCE, Qemu
+from tests.support import qmp_qemu
+from tests.support.qmp_qemu import NONE, PATIENCE, Qemu
 
 IN_FLIGHT = 4
 """Commands that one QEMU has at the same time."""

@@ -8,8 +8,8 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from tests.helpers import cache, debs
-from tests.helpers.wanted import program
+from tests.support import cache, debs
+from tests.support.wanted import program
 
 FIXED = (
     "libxen-dev libxenstore4 libxentoollog1 libxentoolcore1 libxencall1 libxenevtchn1 libxengnttab1"

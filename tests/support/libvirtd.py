@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.helpers.wanted import program
+from tests.support.wanted import program
 
 PACKAGE = "libvirt-daemon"
 PATIENCE = 20  # seconds for the daemon to come up, on a machine that is busy with everything else

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.wanted import missing, program
+from tests.support.wanted import missing, program
 
 USER = "libvirt-qemu"
 _ENTRIES = {"passwd": f"{USER}:x:64055:64055::/:/usr/sbin/nologin\n", "group": f"{USER}:x:64055:\n"}

@@ -13,7 +13,7 @@ from typing import Any
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Context, Event, Generator, Operation, types
 from eventbridge.testing import SteppingHost
-from tests.helpers.libxl_spy import Spy
+from tests.support.libxl_spy import Spy
 
 PATIENCE = 20.0
 """Seconds to wait for what must happen, on a machine that is busy with everything else."""

@@ -1,7 +1,7 @@
 """A private libvirtd with the QEMU driver, and nothing of the machine's own libvirt.
 
 As root libvirt's directories are fixed, so each daemon has a mount namespace of its own in which they are empty ones of
-ours, and in which the user exists that Debian's build insists on (`tests.helpers.qemu`).  It has a host's name and UUID
+ours, and in which the user exists that Debian's build insists on (`tests.support.qemu`).  It has a host's name and UUID
 of its own, too, or libvirt would refuse to migrate from one daemon to another on what it takes for the same host.  Its
 guests are machines without a disk, started paused (TCG, no KVM); what is left of them in the end is killed, by pid.
 
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.libvirtd import Libvirtd, free_port, private
-from tests.helpers.qemu import _CONF, _DRIVER, _ENTRIES, guest
-from tests.helpers.wanted import missing
+from tests.support.libvirtd import Libvirtd, free_port, private
+from tests.support.qemu import _CONF, _DRIVER, _ENTRIES, guest
+from tests.support.wanted import missing
 
 # Directories of the machine's in whose place the daemon finds empty ones, but for `_ETC`: libvirt, as root, keeps all
 # that it has below these.

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.helpers import cache
-from tests.helpers.wanted import program
-from tests.helpers.xen import packages
+from tests.support import cache
+from tests.support.wanted import program
+from tests.support.xen import packages
 
 SONAME = "libxenlight.so.1.0"
 SOURCE = Path(__file__).with_name("libxl41.c")

@@ -33,7 +33,7 @@ def missing(what: str, package: str) -> None:
 
 
 def module(name: str) -> Any:
-    """A module of PyPI's, which tests/helpers/setup.sh installs, or the end of the test."""
+    """A module of PyPI's, which tests/support/setup.sh installs, or the end of the test."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -55,7 +55,7 @@ def adapter(name: str) -> Any:
 
 
 def _not_installed(what: str) -> NoReturn:
-    message = f"{what}: tests/helpers/setup.sh installs it"
+    message = f"{what}: tests/support/setup.sh installs it"
     if os.geteuid() == 0 and shutil.which("apt-get"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from uuid import UUID, uuid4
 
-from tests.helpers.xen import loaded, packages, store, table
+from tests.support.xen import loaded, packages, store, table
 
 PATIENCE = 20
 """Seconds for xenstored to come up, on a machine that is busy with everything else."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment that `make` works in:  tests/helpers/setup.sh VENV demo|test|dev
+# Makes the virtual environment that `make` works in:  tests/support/setup.sh VENV demo|test|dev
 #
 # demo: eventbridge, libvirt-python, pyuv, selectors2.  test: and what the tests use.  dev: and linters, type checker, plots.
 # Debian's packages are installed when this runs as root; otherwise it says which are missing and goes on with what is
@@ -58,7 +58,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-made=$(cksum setup.cfg tests/helpers/setup.sh tests/helpers/pyuv_build.h | cksum | cut -d' ' -f1)
+made=$(cksum setup.cfg tests/support/setup.sh tests/support/pyuv_build.h | cksum | cut -d' ' -f1)
 [ -e "$venv/.made-for-$what-$made" ] && exit 0
 
 say "making $venv"
@@ -74,7 +74,7 @@ if pkg-config --exists libvirt 2>/dev/null; then
     pip install libvirt-python || say "libvirt-python could not be built: libvirt is left out"
 fi
 say "building pyuv (about 10 s)"
-CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0 2>/dev/null ||
+CFLAGS="-include $PWD/tests/support/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0 2>/dev/null ||
     { say "pyuv could not be built: libuv is used through cffi"; pip install cffi; }
 if [ "$what" != demo ]; then
     say "building PyGObject (about 20 s)" # from 3.51 on it wants girepository-2.0, which Debian 12 does not have

@@ -3,7 +3,7 @@
 ``apt-get download`` asks for no privilege and dpkg-deb unpacks; nothing of the machine's own changes, except that
 root is given apt's lists where it has none.  What was unpacked before serves again without the network.  By hand::
 
-    python -m tests.helpers.debs NAME...        # prints the directory they are unpacked in"""
+    python -m tests.support.debs NAME...        # prints the directory they are unpacked in"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import cache as kept
+from tests.support import cache as kept
 
 QUIET = 2.0
 """Seconds of work that needs no word about it; then there is one on stderr, and again every so often."""
@@ -179,7 +179,7 @@ def _short(words: Iterable[str]) -> str:
 
 def main(names: Sequence[str]) -> int:
     if not names or names[0].startswith("-"):
-        print("usage: python -m tests.helpers.debs NAME...", file=sys.stderr)
+        print("usage: python -m tests.support.debs NAME...", file=sys.stderr)
         return 2
     try:
         print(unpacked(*names))

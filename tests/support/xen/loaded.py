@@ -11,7 +11,7 @@ import functools
 import re
 from pathlib import Path
 
-from tests.helpers.xen import packages
+from tests.support.xen import packages
 
 SONAMES = (
     "libz.so.1 liblzma.so.5 libzstd.so.1 libuuid.so.1 libyajl.so.2 libxentoolcore.so.1 libxentoollog.so.1"

@@ -1,6 +1,6 @@
 /* What lets pyuv 1.4.0, the last there is, build unpatched on CPython 3.11 to 3.13:
  *
- *     CFLAGS="-include $PWD/tests/helpers/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0
+ *     CFLAGS="-include $PWD/tests/support/pyuv_build.h" pip install --no-cache-dir pyuv==1.4.0
  *
  * It uses three things that CPython has changed since: Py_REFCNT() as an lvalue (src/handle.c; no lvalue since 3.10),
  * the Py_UNICODE API (src/common.c; gone in 3.12) and PyEval_InitThreads() (src/pyuv.c; gone in 3.13).
