@@ -16,7 +16,7 @@ test: ## the tests (under 6 minutes)
 	@$(BIN)/python -m compileall -q eventbridge adapters tests  # once, for the hundreds of processes that tests start
 	$(BIN)/python -m pytest -n 4 --dist worksteal  # they wait more than they work: that keeps two processors busy
 
-e2e-xen: ## the end-to-end tests inside a real Xen, booted in QEMU (under 3 minutes; fetches 80 MB once)
+e2e-xen: ## the end-to-end tests inside a real Xen, booted in QEMU (3 minutes on two idle cores; fetches 80 MB once)
 	@$(SETUP) test
 	@$(BIN)/python -m tests.e2e.xen
 

@@ -12,7 +12,6 @@ import queue
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -26,8 +25,8 @@ MEMORY = 1024
 DOMAIN0_MEMORY = 560
 
 
-class TookTooLong(Exception):
-    """The machine was not done in time."""
+class WentSilent(Exception):
+    """The machine printed nothing for too long."""
 
 
 def command(images: Images, memory_disk: Path) -> list[str]:
@@ -56,8 +55,12 @@ def memory_disk(images: Images, overlay: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(images: Images, disk: Path, log: Path, seconds: float) -> Iterator[Iterator[bytes]]:
-    """The lines of its serial console, which are kept in ``log`` too; `TookTooLong` where they go on for too long."""
+def running(images: Images, disk: Path, log: Path, silence: float) -> Iterator[Iterator[bytes]]:
+    """Yield the lines of the machine's serial console, and keep them in ``log`` too.
+
+    The iterator raises `WentSilent` once the machine has printed nothing for ``silence`` seconds.  There is no limit
+    on the whole: an emulated processor on a busy machine takes several times as long, and passes.
+    """
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with subprocess.Popen(
         command(images, disk), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -65,19 +68,18 @@ def running(images: Images, disk: Path, log: Path, seconds: float) -> Iterator[I
         reader = threading.Thread(target=_read, args=(cast(BinaryIO, qemu.stdout), log, lines), name="serial console")
         reader.start()
         try:
-            yield _within(seconds, lines)
+            yield _until_silent(silence, lines)
         finally:
             qemu.kill()
             reader.join()
 
 
-def _within(seconds: float, lines: queue.SimpleQueue[bytes | None]) -> Iterator[bytes]:
-    end = time.monotonic() + seconds
+def _until_silent(silence: float, lines: queue.SimpleQueue[bytes | None]) -> Iterator[bytes]:
     while True:
         try:
-            line = lines.get(timeout=max(0.0, end - time.monotonic()))
+            line = lines.get(timeout=silence)
         except queue.Empty:
-            raise TookTooLong(f"the machine was not done within {seconds:g} s, and was ended") from None
+            raise WentSilent(f"the machine printed nothing for {silence:g} s, and was ended") from None
         if line is None:
             return
         yield line

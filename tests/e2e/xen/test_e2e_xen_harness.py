@@ -172,15 +172,35 @@ def test_what_a_test_prints_is_not_taken_for_a_result() -> None:
 # -- the machine
 
 
-def test_a_machine_that_does_not_end_in_time_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "command", lambda images, disk: ["sh", "-c", "echo up; exec sleep 1000"])
-    unused = images.Images(tmp_path, tmp_path, tmp_path)
+def playing(monkeypatch: pytest.MonkeyPatch, script: str) -> images.Images:
+    """A shell script plays the machine.  Returns images that it does not look at."""
+    monkeypatch.setattr(machine, "command", lambda images, disk: ["sh", "-c", script])
+    return images.Images(Path(), Path(), Path())
+
+
+def test_a_machine_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unused = playing(monkeypatch, "echo up; exec sleep 1000")
     with (
-        pytest.raises(machine.TookTooLong, match=r"not done within 0\.2 s"),
-        machine.running(unused, tmp_path, tmp_path / "log", 0.2) as lines,
+        pytest.raises(machine.WentSilent, match="printed nothing"),
+        machine.running(unused, tmp_path, tmp_path / "log", silence=0.2) as lines,
     ):
         assert list(lines) == [b"never"]
     assert (tmp_path / "log").read_text() == "up\n"
+
+
+def test_a_machine_that_goes_on_printing_may_take_longer_than_the_limit_on_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each wait is of its own: the limit is no budget that the lines use up together."""
+    waits: list[float] = []
+
+    class Lines:
+        def get(self, timeout: float) -> bytes | None:
+            waits.append(timeout)
+            return b"line" if len(waits) < 100 else None
+
+    assert list(machine._until_silent(2.0, Lines())) == [b"line"] * 99  # type: ignore[arg-type]
+    assert set(waits) == {2.0}
 
 
 def test_every_file_that_an_image_is_made_of_is_in_its_key() -> None:
