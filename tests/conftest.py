@@ -5,6 +5,7 @@ import gc
 import pytest
 
 from eventbridge import dispatcher, mailbox
+from tests.support import freezing
 
 pytest_plugins = ["eventbridge.testing.plugin"]
 
@@ -13,6 +14,12 @@ def pytest_collection_finish() -> None:
     """Tests that look for what is left collect garbage, and would go through the thousands of tests each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """What a test has frozen goes on before its fixtures are torn down, which may wait for it in C."""
+    freezing.thaw_all()
 
 
 @pytest.fixture

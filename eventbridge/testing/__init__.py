@@ -70,7 +70,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .clock import FakeClock
     from .conformance import HostConformance, Rules, in_the_tests_thread
-    from .rig import PATIENCE, Rig, busy, raises
+    from .patience import PATIENCE
+    from .rig import Rig, busy, raises
     from .rules import RULES
     from .scripted import ScriptedFd
     from .stepping import SteppingHost
@@ -98,7 +99,7 @@ _HOMES = {
     "Rules": "conformance",
     "in_the_tests_thread": "conformance",
     "Rig": "rig",
-    "PATIENCE": "rig",
+    "PATIENCE": "patience",
     "busy": "rig",
     "raises": "rig",
 }

@@ -15,7 +15,8 @@ from eventbridge.bridge import Bridge
 from eventbridge.host import HostLoop, RunnableHost
 from eventbridge.poller import PollerProtocol
 
-from .rig import PATIENCE, Rig
+from .patience import PATIENCE
+from .rig import Rig
 
 THREADS = {"tests-thread": False, "own-thread": True}
 """How a test's id says which thread runs the loop, and `Rules.own_thread` in that case."""

@@ -21,8 +21,7 @@ from eventbridge.host import HostLoop
 from eventbridge.masks import Events
 from eventbridge.poller import PollerProtocol
 
-PATIENCE = 10.0
-"""Seconds until a condition is given up, if nothing else is said: long, as it costs nothing where all is well."""
+from .patience import PATIENCE
 
 
 class Rig:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from eventbridge.bridge import Bridge, ErrorHandler
 from eventbridge.masks import Events
 
-from .soak_oracle import PATIENCE, Ledger
+from .patience import PATIENCE
+from .soak_oracle import Ledger
 from .soak_subjects import File, Ghosts, Subject, Tick
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .patience import PATIENCE
+
 KEPT = 20
 """Complaints kept in words; the rest is counted."""
-PATIENCE = 10.0
-"""Seconds until what has not come counts as lost: long, as the machine may be busy with everything else."""
 
 
 class Planted(Exception):

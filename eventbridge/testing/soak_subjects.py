@@ -26,7 +26,8 @@ from eventbridge.bridge import Bridge
 from eventbridge.errors import UnknownHandle
 from eventbridge.masks import EFFECTIVE, Events
 
-from .soak_oracle import PATIENCE, Ledger, Registration, on_free
+from .patience import PATIENCE
+from .soak_oracle import Ledger, Registration, on_free
 
 R, W = int(Events.READABLE), int(Events.WRITABLE)
 RECORD = struct.Struct("!QQ")  # the file's tag; the record's number in it

@@ -14,10 +14,9 @@ from eventbridge.adapters.hypervisors.sim.control import Simulation
 from eventbridge.calls import Call
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
+from tests.support.patience import PATIENCE
 
 HOSTS = ("asyncio", "libuv", "select")
-PATIENCE = 30.0
-"""Seconds until a condition is given up."""
 AT_ONCE = Backoff(first=0.001, most=0.001)
 S0, S1, S2, S3 = (f"simulated-{number}" for number in range(4))
 SLOW = 100

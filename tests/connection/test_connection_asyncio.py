@@ -12,7 +12,8 @@ from eventbridge import shared
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, JobAborted
 from eventbridge.events import Kind
-from tests.support.scripted_hypervisor import PATIENCE, Scripted, uuid
+from tests.support.patience import PATIENCE
+from tests.support.scripted_hypervisor import Scripted, uuid
 
 D1 = uuid(1)
 

@@ -11,8 +11,9 @@ from eventbridge import Bridge, Connection, Domain, Job
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, JobBusy, JobTimeout, NoSuchDomain
 from eventbridge.events import Kind
-from tests.connection.conftest import Desk
-from tests.support.scripted_hypervisor import PATIENCE, Scripted, uuid
+from tests.support.desk import Desk
+from tests.support.patience import PATIENCE
+from tests.support.scripted_hypervisor import Scripted, uuid
 
 
 def domain(desk: Desk, name: str) -> Domain:

@@ -16,11 +16,11 @@ from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, JobAborted
 from tests.support import wanted
 from tests.support.command import run
+from tests.support.patience import PATIENCE
 
 gevent = wanted.module("gevent")
 wanted.adapter("gevent")
 
-PATIENCE = 20.0
 S0 = "simulated-0"
 
 _numbers = itertools.count()
@@ -104,21 +104,22 @@ def test_so_it_is_when_all_but_threads_is_patched() -> None:
 PATCHED = """
     import gevent.monkey; gevent.monkey.patch_all(thread=False)
     import gevent, gevent.event, eventbridge
+    from tests.support.patience import PATIENCE
     with eventbridge.Bridge("gevent") as bridge:
         hv = eventbridge.open("sim:///default?domains=4&events=0", bridge)
-        hv.opened.result(20)
+        hv.opened.result(PATIENCE)
         def ask():
-            print(len(hv.domains().result(20)), "domains")
+            print(len(hv.domains().result(PATIENCE)), "domains")
         gevent.joinall([gevent.spawn(ask), gevent.spawn(ask)], raise_error=True)
         ended = gevent.event.Event()
         def in_hub(call):
             try:
-                hv.domains().result(20)
+                hv.domains().result(PATIENCE)
             except eventbridge.HypervisorError:
                 print("refused in the hub")
             ended.set()
         hv.domains().on_done(in_hub)
         ended.wait()
-        hv.close().result(20)
+        hv.close().result(PATIENCE)
         print("closed")
     """

@@ -13,8 +13,8 @@ from eventbridge import drivers
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.testing import SteppingHost
-from tests.connection.conftest import Desk
 from tests.support import scripted_hypervisor
+from tests.support.desk import Desk
 from tests.support.scripted_hypervisor import Scripted, uuid
 
 DOMAINS = 3

@@ -11,7 +11,7 @@ from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import Kind
 from eventbridge.link import LinkState
-from tests.connection.conftest import Desk
+from tests.support.desk import Desk
 from tests.support.scripted_hypervisor import Scripted, uuid
 
 D1, D2, D3, D4 = (uuid(number) for number in (1, 2, 3, 4))

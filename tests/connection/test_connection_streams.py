@@ -7,7 +7,7 @@ import pytest
 from eventbridge import StreamLagged
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.stream import EventStream
-from tests.connection.conftest import Desk
+from tests.support.desk import Desk
 from tests.support.scripted_hypervisor import uuid
 
 D1, D2, D3 = uuid(1), uuid(2), uuid(3)

@@ -19,11 +19,11 @@ from eventbridge.errors import HypervisorError, JobAborted, JobTimeout
 from eventbridge.events import Kind
 from tests.support import wanted
 from tests.support.command import run as program
+from tests.support.patience import PATIENCE
 
 trio = wanted.module("trio")
 wanted.adapter("trio")
 
-PATIENCE = 20.0
 S0, S1 = "simulated-0", "simulated-1"
 JOBS = (Kind.JOB_STARTED, Kind.JOB_ENDED)
 SLOW = 100

@@ -7,8 +7,8 @@ import asyncio
 import eventbridge
 from eventbridge.consoles import ConsoleSession
 from eventbridge.domain import Connection, ConsoleKind
-from tests.connection.seed import patience
 from tests.support import qmp_qemu
+from tests.support.patience import patience
 from tests.support.qmp_guest import Guest, machine
 from tests.support.qmp_qemu import Qemu
 
@@ -32,7 +32,7 @@ def test_a_guests_bytes_come_out_and_the_end_of_it_is_the_end() -> None:
         with qmp_qemu.directory() as directory:
             arguments = machine(directory, "-serial", "pty")
             with Qemu(directory, "vm", *arguments) as qemu, Guest(directory) as guest:
-                async with patience(50), eventbridge.connect(qemu.uri, reconnect=None) as hv:
+                async with patience(), eventbridge.connect(qemu.uri, reconnect=None) as hv:
                     (vm,) = await hv.domains()
                     async with vm.open_console() as console:
                         assert console.info is not None

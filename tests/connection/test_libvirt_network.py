@@ -11,10 +11,10 @@ from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, EventBridgeError, JobTimeout
 from eventbridge.events import DomainEvent, Kind
 from tests.support.libvirtd import Libvirtd, private_libvirtd
+from tests.support.patience import PATIENCE
 from tests.support.proxy import Proxy, proxied
 
 libvirt = pytest.importorskip("libvirt")
-PATIENCE = 30.0
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from eventbridge import Backoff, Connection, Job
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
-from tests.connection.seed import Four, hold_to_it, patience
+from tests.support.four_domains import Four, hold_to_it
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
+from tests.support.patience import PATIENCE, patience
 from tests.support.proxy import Proxy, proxied
 from tests.support.qemu import guest
 
@@ -56,7 +57,7 @@ def emptied(red: QemuLibvirtd) -> Iterator[None]:
 
 
 async def four_of(hv: Connection, daemon: QemuLibvirtd) -> Four:
-    a = await hv.create(heavy_guest("a"), paused=True, timeout=60)
+    a = await hv.create(heavy_guest("a"), paused=True, timeout=PATIENCE)
     daemon.fill("a")
     await a.resume()
     b, d = [await hv.create(guest(name), paused=True) for name in "bd"]
@@ -68,7 +69,7 @@ def test_while_a_migrates_nobody_waits_and_aborted_it_runs_on(
     red: QemuLibvirtd, blue: QemuLibvirtd, emptied: None
 ) -> None:
     async def main() -> None:
-        async with patience(110), eventbridge.connect(red.unix_uri) as hv:
+        async with patience(2), eventbridge.connect(red.unix_uri) as hv:
             four = await four_of(hv, red)
             job = four.a.migrate(blue.unix_uri, bandwidth=MIB)
             await hold_to_it(four, job, four.a.migrate(blue.unix_uri), Job.MIGRATION_OUT)
@@ -80,7 +81,7 @@ def test_while_a_migrates_nobody_waits_and_aborted_it_runs_on(
 @pytest.mark.timeout(120)
 def test_while_a_is_saved_nobody_waits_and_aborted_it_runs_on(red: QemuLibvirtd, emptied: None) -> None:
     async def main() -> None:
-        async with patience(110), eventbridge.connect(red.unix_uri) as hv:
+        async with patience(2), eventbridge.connect(red.unix_uri) as hv:
             four = await four_of(hv, red)
             pipe = red.directory / "pipe"
             os.mkfifo(pipe)
@@ -151,12 +152,12 @@ def test_killed_twenty_times_with_changes_behind_its_back_it_knows_the_truth(red
     async def main() -> None:
         with proxied(red.socket, red.directory) as way:
             uri = red.unix_uri.replace(str(red.socket), str(way.address))
-            async with patience(170), eventbridge.connect(uri, reconnect=AT_ONCE) as hv:
+            async with patience(3), eventbridge.connect(uri, reconnect=AT_ONCE) as hv:
                 await story(hv, way)
 
     async def story(hv: Connection, way: Proxy) -> None:
         for name in GUESTS:
-            await hv.define(guest(name), timeout=60)
+            await hv.define(guest(name), timeout=PATIENCE)
         start = dict.fromkeys(GUESTS, "stopped")
         stream, seen = hv.events(), []
         for number in range(TIMES):

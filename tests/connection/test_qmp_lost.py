@@ -14,8 +14,8 @@ from eventbridge import Backoff, Connection, ConnectionLost, JobTimeout
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
-from tests.connection.seed import patience
 from tests.support import qmp_qemu
+from tests.support.patience import patience
 from tests.support.proxy import proxied
 from tests.support.qmp_qemu import MACHINE, NONE, Qemu
 
@@ -62,7 +62,7 @@ def test_a_qemu_that_is_killed_and_another_in_its_place_twenty_times(directory: 
         first = Qemu(directory, "vm", *MACHINE)
         with contextlib.ExitStack() as stack:
             qemu = stack.enter_context(first)
-            async with patience(55), eventbridge.connect(qemu.uri, reconnect=AT_ONCE) as hv:
+            async with patience(), eventbridge.connect(qemu.uri, reconnect=AT_ONCE) as hv:
                 stream, seen = hv.events(), []
                 for number in range(TIMES):
                     qemu.kill()
@@ -85,7 +85,7 @@ def test_a_qemu_that_is_killed_and_another_in_its_place_twenty_times(directory: 
 def test_what_happens_while_the_network_is_cut_is_told(directory: Path) -> None:
     async def main() -> None:
         with Qemu(directory, "vm", *MACHINE) as qemu, proxied(qemu.path, directory) as proxy:
-            async with patience(55), eventbridge.connect(f"qmp+unix://{proxy.address}", reconnect=AT_ONCE) as hv:
+            async with patience(), eventbridge.connect(f"qmp+unix://{proxy.address}", reconnect=AT_ONCE) as hv:
                 stream, seen = hv.events(), []
                 for number in range(TIMES):
                     proxy.lets_through = 10 * number or None  # cut in mid-word, sooner or later
@@ -107,7 +107,7 @@ def test_a_frozen_qemu_costs_its_own_calls_and_fifty_others_none(directory: Path
     async def main() -> None:
         with contextlib.ExitStack() as stack:
             qemus = [stack.enter_context(Qemu(directory, f"n{number}", *NONE)) for number in range(51)]
-            async with patience(55), contextlib.AsyncExitStack() as connected:
+            async with patience(), contextlib.AsyncExitStack() as connected:
                 domains = []
                 for qemu in qemus:
                     hv = await connected.enter_async_context(eventbridge.connect(qemu.uri, reconnect=None))

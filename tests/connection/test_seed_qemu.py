@@ -12,8 +12,9 @@ import eventbridge
 from eventbridge import Domain, Job
 from eventbridge.domain import State
 from eventbridge.events import Kind
-from tests.connection.seed import Four, hold_to_it, patience
 from tests.support import qmp_qemu
+from tests.support.four_domains import Four, hold_to_it
+from tests.support.patience import PATIENCE, patience
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 
 SLOW = 20_000  # bytes/s: half a minute for what the 16 MiB of mostly zeros come to
@@ -42,20 +43,20 @@ async def connected(qemus: dict[str, Qemu]) -> AsyncIterator[dict[str, Domain]]:
 
 def test_while_a_migrates_nobody_waits_and_aborted_it_runs_on(qemus: dict[str, Qemu]) -> None:
     async def main() -> None:
-        async with patience(50), connected(qemus) as of:
+        async with patience(), connected(qemus) as of:
             four = Four(of["a"], of["b"], of["c"], of["d"])
             await asyncio.gather(four.a.start(), four.b.start())
             job = four.a.migrate(of["there"], bandwidth=SLOW)
             await hold_to_it(four, job, four.a.migrate(of["there"]), Job.MIGRATION_OUT)
         assert qemus["a"].side.status == "running"
-        assert qemus["d"].process.wait(10) == 0
+        assert qemus["d"].process.wait(PATIENCE) == 0
 
     asyncio.run(main())
 
 
 def test_while_a_is_saved_nobody_waits_and_aborted_it_runs_on(qemus: dict[str, Qemu]) -> None:
     async def main() -> None:
-        async with patience(50), connected(qemus) as of:
+        async with patience(), connected(qemus) as of:
             four = Four(of["a"], of["b"], of["c"], of["d"])
             await asyncio.gather(four.a.start(), four.b.start())
             path = qemus["a"].path.with_suffix(".saved")
@@ -70,7 +71,7 @@ def test_while_a_is_saved_nobody_waits_and_aborted_it_runs_on(qemus: dict[str, Q
 
 def test_a_domain_that_has_migrated_is_there_and_here_no_more(qemus: dict[str, Qemu]) -> None:
     async def main() -> None:
-        async with patience(50), connected(qemus) as of:
+        async with patience(), connected(qemus) as of:
             here, there = of["a"], of["there"]
             await here.start()
             leaving, coming = here.connection.events(), there.connection.events()
@@ -86,7 +87,7 @@ def test_a_domain_that_has_migrated_is_there_and_here_no_more(qemus: dict[str, Q
             assert jobs == [(Kind.JOB_STARTED, "migrate"), (Kind.JOB_ENDED, "completed")]
             kinds = [event.kind for event in iter(coming.take, None)]
             assert kinds.count(Kind.STARTED) == 1 and Kind.STOPPED not in kinds
-        assert qemus["a"].process.wait(10) == 0
+        assert qemus["a"].process.wait(PATIENCE) == 0
         assert qemus["there"].side.status == "running"
 
     asyncio.run(main())

@@ -9,12 +9,14 @@ import pytest
 
 from tests.connection.sim_rig import HOSTS
 from tests.support.command import ROOT, environment
+from tests.support.patience import PATIENCE
 
 PROGRAM = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, on Python 3.12
 import eventbridge
 from eventbridge.adapters.hypervisors.sim.control import simulation_of
+from tests.support.patience import PATIENCE
 
 URI = "sim:///default?world=fork&events=0&domains=4"
 simulation = simulation_of(URI)
@@ -25,7 +27,7 @@ events = []
 hv.subscribe(events.append)
 
 def ok(call):
-    assert bridge.run(until=lambda: call.done, timeout=20), call
+    assert bridge.run(until=lambda: call.done, timeout=PATIENCE), call
     return call.result()
 
 def refused(call):
@@ -41,7 +43,7 @@ def child():
     for call in (domain.save("/a"), domain.managed_save(), hv.restore("/a"), domain.migrate(other)):
         refused(call)
     try:
-        under_way.result(20)
+        under_way.result(PATIENCE)
     except eventbridge.BridgeForked as error:
         assert "info of simulated-1" in str(error)
     else:
@@ -53,7 +55,7 @@ def child():
     assert closed.done and closed.error is None
     mine = eventbridge.Bridge("select")
     again = eventbridge.open("sim:///default?events=0", mine)
-    assert mine.run(until=lambda: again.opened.done, timeout=20)
+    assert mine.run(until=lambda: again.opened.done, timeout=PATIENCE)
     assert len(again.known) == 10
     os._exit(7)
 
@@ -64,7 +66,7 @@ domain, hanging = ok(hv.domain("simulated-0")), ok(hv.domain("simulated-1"))
 stream = hv.events()
 simulation.freeze("simulated-1")
 under_way = hanging.info()
-assert bridge.run(until=lambda: simulation.hung, timeout=20)
+assert bridge.run(until=lambda: simulation.hung, timeout=PATIENCE)
 bridge.run(timeout=0.05)
 passes = bridge.stats().passes
 pid = os.fork()
@@ -85,7 +87,7 @@ assert stream.take().kind == "suspended" and [event.sequence for event in events
 assert simulation.connections == 1
 ok(hv.close())
 ok(other.close())
-assert bridge.run(until=bridge.is_empty, timeout=20)
+assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
 bridge.close()
 print("nothing was noticed")
 """
@@ -94,5 +96,5 @@ print("nothing was noticed")
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_childs_connection_refuses_and_the_parents_goes_on(host: str) -> None:
     command = [sys.executable, "-c", PROGRAM, host]
-    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout, done.stderr, done.returncode) == ("nothing was noticed\n", "", 0)

@@ -17,7 +17,8 @@ from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
 from eventbridge.events import Kind
 from eventbridge.mailbox import Mailbox
-from tests.connection.sim_rig import PATIENCE, S0, S1, SLOW, Rig, World
+from tests.connection.sim_rig import S0, S1, SLOW, Rig, World
+from tests.support.patience import PATIENCE
 
 QUERY = "domains=2&memory=32768"
 WHOLE = 32 << 20

@@ -26,7 +26,8 @@ from eventbridge.jobs import Progress
 from eventbridge.operations import OPERATIONS
 from eventbridge.requests import Request
 from eventbridge.resync import Resync
-from tests.connection.sim_rig import PATIENCE, S0, Rig
+from tests.connection.sim_rig import S0, Rig
+from tests.support.patience import PATIENCE
 
 UUID = "00000000-0000-0000-0000-000000000001"
 REF = DomainRef("d1", UUID, 1)

@@ -16,16 +16,14 @@ import eventbridge
 from eventbridge import Backoff, Bridge, Call, Connection, ConnectionLost, JobTimeout
 from eventbridge.adapters.hypervisors.xenstore import source
 from eventbridge.events import Kind
-from tests.connection.seed import patience
 from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, open_fds, truth
+from tests.support.patience import PATIENCE, patience
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn
 
 AT_ONCE = Backoff(first=0.01, most=0.05)
 TIMES = 20
 FEWER = 8
-PATIENCE = 50.0
-SOON = 30.0
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def uri(request: pytest.FixtureRequest, xen: XenStandIn, monkeypatch: pytest.Mon
 
 async def until(happened: Callable[[], bool], words: Callable[[], object] = str) -> None:
     """For what another thread does."""
-    for _ in range(int(SOON * 100)):
+    for _ in range(int(PATIENCE * 100)):
         if happened():
             return
         await asyncio.sleep(0.01)
@@ -64,7 +62,7 @@ async def connected(uri: str) -> AsyncIterator[Connection]:
             pass  # whatever the libraries keep open for good is open now
         await until(bridge.is_empty)
         threads, fds = set(threading.enumerate()), open_fds()
-        async with patience(PATIENCE), eventbridge.connect(uri, bridge=bridge, reconnect=AT_ONCE) as hv:
+        async with patience(), eventbridge.connect(uri, bridge=bridge, reconnect=AT_ONCE) as hv:
             yield hv
         await until(lambda: bridge.is_empty() and set(threading.enumerate()) <= threads, threading.enumerate)
         await until(lambda: open_fds() == fds, open_fds)
@@ -108,17 +106,17 @@ def test_it_is_found_again_on_every_loop(xen: XenStandIn, uri: str, host: str) -
     fates.create(12)
     with Bridge(host) as bridge:
         hv = eventbridge.open(uri, bridge, reconnect=AT_ONCE)
-        assert bridge.run(until=lambda: hv.opened.done, timeout=SOON)
+        assert bridge.run(until=lambda: hv.opened.done, timeout=PATIENCE)
         seen = Seen(hv)
         for number in range(1, FEWER + 1):
             killed_while_things_happen(xen, fates)
-            assert bridge.run(until=seen.has(Kind.CONNECTION_LOST, number), timeout=SOON), seen.last()
+            assert bridge.run(until=seen.has(Kind.CONNECTION_LOST, number), timeout=PATIENCE), seen.last()
             xen.restart(told_before=True)
-            assert bridge.run(until=seen.has(Kind.CONNECTION_RESTORED, number), timeout=SOON), seen.last()
+            assert bridge.run(until=seen.has(Kind.CONNECTION_RESTORED, number), timeout=PATIENCE), seen.last()
             assert known(hv) == seen.implied == truth(xen, uri), seen.last()
         seen.check()
         hv.close()
-        assert bridge.run(until=bridge.is_empty, timeout=SOON), "something is still registered"
+        assert bridge.run(until=bridge.is_empty, timeout=PATIENCE), "something is still registered"
 
 
 def test_domains_that_come_and_go_while_it_is_found_again_are_told_once_each(xen: XenStandIn, uri: str) -> None:

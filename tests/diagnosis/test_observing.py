@@ -17,6 +17,7 @@ from eventbridge.diagnosis.observing import ObservedDispatcher, Observer, leave,
 from eventbridge.diagnosis.origin import Origin
 from eventbridge.dispatcher import Dispatcher
 from eventbridge.testing import HostConformance, SteppingHost
+from tests.support.patience import PATIENCE
 
 R = Events.READABLE
 
@@ -186,7 +187,7 @@ def test_who_begins_and_leaves_at_once_on_several_threads_leaves_a_plain_dispatc
         for thread in threads:
             thread.start()
         bridge.add_timeout(1, lambda id, opaque: None)  # a pass, after which it is looked whether they have ended
-        assert bridge.run(until=lambda: not any(thread.is_alive() for thread in threads), timeout=30)
+        assert bridge.run(until=lambda: not any(thread.is_alive() for thread in threads), timeout=PATIENCE)
         bridge.run(timeout=0.01)  # what they have left for the loop is done
         assert bridge.observers == ()
         assert type(bridge._dispatcher) is Dispatcher
@@ -220,7 +221,7 @@ def test_on_a_real_loop_it_begins_and_ends_while_that_runs(loop: str, heard: Hea
                 leave(bridge, heard)
 
         timeout = bridge.add_timeout(1, tick)
-        assert bridge.run(until=lambda: len(calls) >= 9, timeout=30)
+        assert bridge.run(until=lambda: len(calls) >= 9, timeout=PATIENCE)
         bridge.remove_timeout(timeout)
         assert [whose.id for whose, _, _ in heard.calls if whose.owner == "application"] == [timeout] * 2
         assert type(bridge._dispatcher) is Dispatcher

@@ -19,9 +19,8 @@ from eventbridge import Bridge, EventBridgeError
 from eventbridge.diagnosis.client import Asking, is_socket
 from eventbridge.testing import SteppingHost
 from tests.support.command import environment
+from tests.support.patience import PATIENCE
 from tests.support.trace_format import Picture
-
-PATIENCE = 30.0
 
 
 @pytest.fixture

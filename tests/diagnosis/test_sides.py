@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.command import PATIENCE, environment
+from tests.support.command import environment
+from tests.support.patience import PATIENCE
 
 PREFACE = """
 import logging, os, threading

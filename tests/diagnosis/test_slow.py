@@ -12,9 +12,9 @@ from eventbridge import Bridge, Events
 from eventbridge.diagnosis.slow import SlowCallback
 from eventbridge.dispatcher import Dispatcher
 from eventbridge.testing import FakeClock, SteppingHost
+from tests.support.patience import PATIENCE
 
 R = Events.READABLE
-PATIENCE = 30.0
 
 
 def test_a_callback_that_took_too_long_is_told_once_it_has_returned(stepping: SteppingHost, clock: FakeClock) -> None:

@@ -13,6 +13,7 @@ from eventbridge.diagnosis.origin import owner
 from eventbridge.handles import Handle
 from eventbridge.mailbox import Mailbox
 from eventbridge.testing import FakeClock, SteppingHost
+from tests.support.patience import PATIENCE
 
 R = Events.READABLE
 SIM = "sim:///default?domains=4&seed=1&rate=100"
@@ -60,12 +61,12 @@ def test_a_simulated_hypervisor_s_are_sim_s_on_both_models() -> None:
 
     with Bridge("select") as bridge:
         connection = eventbridge.open(SIM, bridge)
-        bridge.run(until=lambda: connection.opened.done, timeout=20)
+        bridge.run(until=lambda: connection.opened.done, timeout=PATIENCE)
         owners = bridge.stats().owners
         assert owners["sim"].handles > 0 and owners["sim"].timeouts > 0
         assert owners.keys() == {"sim", "eventbridge"}, "and nothing is taken for an application's"
         closing = connection.close()
-        bridge.run(until=lambda: closing.done, timeout=20)
+        bridge.run(until=lambda: closing.done, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("callback", [ignore, print, functools.partial(print, 1), [].append, ignore.__call__])

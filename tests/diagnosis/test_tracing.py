@@ -24,12 +24,12 @@ from eventbridge.diagnosis.tracing import Trace
 from eventbridge.dispatcher import Dispatcher
 from eventbridge.jobs import Jobs
 from eventbridge.testing import FakeClock, SteppingHost
+from tests.support.patience import PATIENCE
 from tests.support.trace_format import Picture, end, ns, read
 
 R = Events.READABLE
 SIM = "sim:///default?domains=2&seed=1&rate=1"
 WORLD = f"{SIM}&world=traced"
-PATIENCE = 30.0
 
 
 def picture(*traces: Trace) -> Picture:

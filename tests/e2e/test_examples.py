@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.command import PATIENCE, ROOT, environment, interruptible, run
+from tests.support.command import ROOT, environment, interruptible, run
+from tests.support.patience import PATIENCE
 
 EXAMPLES = ROOT / "examples"
 

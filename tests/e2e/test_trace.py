@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import PATIENCE, environment, eventbridge, interruptible, running
+from tests.support.command import environment, eventbridge, interruptible, running
+from tests.support.patience import PATIENCE
 from tests.support.trace_format import read
 
 SIM = "sim:///default?domains=3&seed=1&rate=200"

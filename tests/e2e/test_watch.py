@@ -12,8 +12,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from tests.support.command import EVENTBRIDGE, PATIENCE, blocking, environment, eventbridge, running
+from tests.support.command import EVENTBRIDGE, blocking, environment, eventbridge, running
 from tests.support.libvirtd import private_libvirtd
+from tests.support.patience import PATIENCE
 
 LOOPS = ("asyncio", "uvloop", "libuv", "select")
 SIM = "sim:///default?domains=3&seed=1&rate=200"

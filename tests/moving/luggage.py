@@ -22,8 +22,9 @@ from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.calls import Call
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
-from tests.moving.stage import PATIENCE, Witness
+from tests.moving.stage import Witness
 from tests.support.libvirtd import Libvirtd
+from tests.support.patience import PATIENCE
 from tests.support.watched import DOMAIN
 
 AHEAD = 6

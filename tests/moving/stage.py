@@ -17,9 +17,11 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.errors import BridgeClosed, HostUnavailable, UnknownHandle
 from eventbridge.host import RunnableHost
 from tests.support import wanted
+from tests.support.patience import PATIENCE
 
-PATIENCE = 20.0
-"""Seconds until a condition is given up."""
+MAIN = ["asyncio", "uvloop", "libuv", "select", "trio", "glib", "gevent", "twisted", "qt"]
+MORE = ["tornado", "gbulb"]
+
 PERIOD = 2
 """Milliseconds of the witness's timeout."""
 
@@ -223,3 +225,12 @@ def tour(names: list[str]) -> list[str]:
         else:
             walk.append(path.pop())
     return walk[::-1]
+
+
+@contextlib.contextmanager
+def travelling(loop: Loop, errors: list[Any]) -> Iterator[tuple[Bridge, Witness]]:
+    bridge = Bridge(loop.host, on_error=lambda error, context: errors.append((error, context)))
+    witness = Witness(bridge)
+    yield bridge, witness
+    bridge.close()
+    assert not errors

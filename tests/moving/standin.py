@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventbridge import Bridge, HostUnavailable
-from tests.moving.stage import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 class StandIn:

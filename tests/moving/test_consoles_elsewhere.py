@@ -14,7 +14,7 @@ import pytest
 
 from eventbridge.consoles import ConsoleSession
 from eventbridge.domain import ConsoleInfo, ConsoleKind
-from tests.moving.test_waiting_elsewhere import Office
+from tests.moving.office import Office
 
 LINE = b"login: \n"
 LINES = 2000

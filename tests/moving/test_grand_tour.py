@@ -3,19 +3,15 @@ twice, nothing early."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from eventbridge import Bridge
 from tests.moving.luggage import LongJob, OpenLibvirt, OpenSim, RawLibvirt
-from tests.moving.stage import PATIENCE, Loop, Witness, loops, tour
+from tests.moving.stage import MAIN, MORE, Witness, loops, tour, travelling
 from tests.support.libvirtd import Libvirtd, private_libvirtd
-
-MAIN = ["asyncio", "uvloop", "libuv", "select", "trio", "glib", "gevent", "twisted", "qt"]
-MORE = ["tornado", "gbulb"]
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +33,6 @@ def pack_sim(witness: Witness, daemon: Libvirtd, drive: Any) -> list[Any]:
 
 
 PACKS: dict[str, Callable[..., list[Any]]] = {"libvirt": pack_libvirt, "sim": pack_sim}
-
-
-@contextlib.contextmanager
-def travelling(loop: Loop, errors: list[Any]) -> Iterator[tuple[Bridge, Witness]]:
-    bridge = Bridge(loop.host, on_error=lambda error, context: errors.append((error, context)))
-    witness = Witness(bridge)
-    yield bridge, witness
-    bridge.close()
-    assert not errors
 
 
 @pytest.mark.parametrize("pack", PACKS)

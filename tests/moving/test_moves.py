@@ -17,9 +17,9 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.masks import Events
 from tests.moving.luggage import OpenSim
-from tests.moving.stage import PATIENCE, Loop, loops
+from tests.moving.stage import MAIN, Loop, loops, travelling
 from tests.moving.standin import StandIn, from_another_thread, in_a_callback
-from tests.moving.test_grand_tour import MAIN, travelling
+from tests.support.patience import PATIENCE
 
 PAIRS = [("asyncio", "select"), ("select", "trio"), ("trio", "glib"), ("glib", "libuv"), ("libuv", "gevent")]
 PAIRS += [("gevent", "twisted"), ("twisted", "qt"), ("qt", "uvloop"), ("uvloop", "asyncio")]

@@ -13,9 +13,9 @@ import pytest
 
 from eventbridge import Bridge, HostUnavailable
 from eventbridge.adapters.hosts.select import SelectHost
-from tests.moving.stage import PATIENCE, Loop, Witness, loops
+from tests.moving.stage import MAIN, Loop, Witness, loops, travelling
 from tests.moving.standin import StandIn, from_another_thread, in_a_callback
-from tests.moving.test_grand_tour import MAIN, travelling
+from tests.support.patience import PATIENCE
 
 
 @pytest.mark.parametrize("name", MAIN)

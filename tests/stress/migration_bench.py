@@ -15,8 +15,8 @@ from time import perf_counter
 
 import eventbridge
 from eventbridge import Domain
-from tests.connection.seed import until_under_way
 from tests.support import qmp_qemu
+from tests.support.four_domains import until_under_way
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 
 ROUNDS = 5

@@ -19,6 +19,7 @@ from eventbridge.testing.stress import fleet, shutdown
 from eventbridge.testing.stress.faults import ALL
 from eventbridge.testing.stress.plan import NEW_BRIDGE, HostReport, Plan
 from eventbridge.testing.stress.script import Script, load
+from tests.support.patience import PATIENCE
 
 QUICK = "--handles 60 --threads 2 --seed 7"
 
@@ -158,7 +159,7 @@ def test_ctrl_c_ends_it_with_what_was_seen_so_far(host: str) -> None:
             assert running.stdout.readline().startswith("seed ")
             child = wait_for(lambda: children(running.pid))
             running.send_signal(signal.SIGINT)
-            told, complaints = running.communicate(timeout=50)
+            told, complaints = running.communicate(timeout=PATIENCE)
         finally:
             running.kill()
     assert [line.split()[0] for line in told.splitlines()] == ["host", host]

@@ -21,8 +21,8 @@ from eventbridge.testing.clock import FakeClock
 from eventbridge.testing.stress import shutdown
 from eventbridge.testing.stress.plan import NEW_BRIDGE
 from tests.support import wanted
+from tests.support.patience import PATIENCE
 
-PATIENCE = 10.0
 R, W = Events.READABLE, Events.WRITABLE
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 50
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
 
 EVENTBRIDGE = (sys.executable, "-m", "eventbridge")
 

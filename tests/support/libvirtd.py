@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -18,10 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support import freezing
+from tests.support.freezing import Frozen
+from tests.support.patience import PATIENCE
 from tests.support.wanted import program
 
 PACKAGE = "libvirt-daemon"
-PATIENCE = 20  # seconds for the daemon to come up, on a machine that is busy with everything else
 PORTS_TRIED = 5
 
 _CONF = """\
@@ -88,7 +89,7 @@ class Libvirtd:
 
     def wait_until_up(self) -> bool:
         """False where it ended instead, as it does when somebody took the port meanwhile."""
-        for _ in range(PATIENCE * 100):
+        for _ in range(int(PATIENCE * 100)):
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 _connect(socket.AF_UNIX, str(self.socket))
                 _connect(socket.AF_INET, ("127.0.0.1", self.port))
@@ -113,13 +114,13 @@ class Libvirtd:
         if not self.wait_until_up():
             raise RuntimeError(f"libvirtd does not start again; it says: {self.log()}")
 
-    def freeze(self) -> None:
-        """It lives, keeps its sockets, and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
+    def freeze(self) -> Frozen:
+        """Freeze the daemon, until `thaw` or the end of the ``with``."""
+        return freezing.freeze(self.pid)
 
     def thaw(self) -> None:
-        """It goes on from where it was frozen."""
-        os.kill(self.pid, signal.SIGCONT)
+        """Let the daemon go on from where it was frozen."""
+        freezing.thaw(self.pid)
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace").strip() or "nothing"

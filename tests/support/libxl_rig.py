@@ -14,9 +14,7 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Context, Event, Generator, Operation, types
 from eventbridge.testing import SteppingHost
 from tests.support.libxl_spy import Spy
-
-PATIENCE = 20.0
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
+from tests.support.patience import PATIENCE
 
 Errors = list[tuple[BaseException, str]]
 NIC_SIZE, NIC_DEVID = 4096, 16

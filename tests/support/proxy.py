@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
+
 CHUNK = 65536
 
 Address = Path | tuple[str, int]

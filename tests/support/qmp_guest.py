@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.support.qmp_qemu import MACHINE, PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.qmp_qemu import MACHINE
 
 _PCI_ADDRESS, _PCI_DATA = 0xCF8, 0xCFC
 _ICH9 = 0x8000_0000 | 31 << 11  # device 31, function 0

@@ -12,7 +12,8 @@ from eventbridge.adapters.hypervisors.qmp import QmpDriver
 from eventbridge.events import DomainEvent
 from eventbridge.requests import Request
 from tests.support import qmp_qemu
-from tests.support.qmp_qemu import NONE, PATIENCE, Qemu
+from tests.support.patience import PATIENCE
+from tests.support.qmp_qemu import NONE, Qemu
 
 IN_FLIGHT = 4
 """Commands that one QEMU has at the same time."""

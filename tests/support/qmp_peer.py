@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.support.qmp_qemu import PATIENCE
+from tests.support.patience import PATIENCE
 
 GREETING: dict[str, Any] = {
     "QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": "a stand-in"}, "capabilities": []}

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -22,10 +20,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from tests.support import freezing
+from tests.support.freezing import Frozen
+from tests.support.patience import PATIENCE
 from tests.support.wanted import program
 
-PATIENCE = 30.0
-"""Seconds until a condition is given up, on a machine that is busy with everything else."""
 NONE = ("-machine", "none")
 MACHINE = ("-machine", "q35", "-m", "16", "-accel", "tcg,tb-size=1", "-S")
 INCOMING = ("-incoming", "defer")
@@ -131,15 +130,13 @@ class Qemu:
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-        wait_until(lambda: self._state() == "T")
+    def freeze(self) -> Frozen:
+        """Freeze QEMU, until `thaw` or the end of the ``with``."""
+        return freezing.freeze(self.pid)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def _state(self) -> str:
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        """Let QEMU go on."""
+        freezing.thaw(self.pid)
 
     def close(self) -> None:
         with contextlib.suppress(AttributeError):

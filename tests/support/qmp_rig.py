@@ -12,7 +12,7 @@ from eventbridge.adapters.hypervisors.qmp.session import QmpSession
 from eventbridge.domain import DomainRef
 from eventbridge.events import DomainEvent
 from eventbridge.requests import Request
-from tests.support.qmp_qemu import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 class Asked:

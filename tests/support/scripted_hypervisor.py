@@ -22,8 +22,8 @@ from eventbridge.events import DomainEvent, Emit, Kind
 from eventbridge.known import AFTER
 from eventbridge.mailbox import Mailbox
 from eventbridge.requests import Request
+from tests.support.patience import PATIENCE
 
-PATIENCE = 20.0
 STATES = {"start": Kind.STARTED, "suspend": Kind.SUSPENDED, "resume": Kind.RESUMED, "destroy": Kind.STOPPED}
 OPERATIONS = frozenset([*STATES, "list", "info", "save", "define", "undefine"])
 

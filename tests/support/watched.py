@@ -9,10 +9,9 @@ from typing import Any
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt.driver import LibvirtDriver, LibvirtSubscription
 from eventbridge.events import DomainEvent, Emit
+from tests.support.patience import PATIENCE
 
 HOSTS = ("asyncio", "libuv", "select")
-PATIENCE = 20.0
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
 
 DOMAIN = "<domain type='test'><name>{}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import EVENTBRIDGE, PATIENCE, environment
+from tests.support.command import EVENTBRIDGE, environment
+from tests.support.patience import PATIENCE
 
 PACKAGE = Path(__file__).parent / "tinyloop"
 BUILD = "from setuptools.build_meta import build_wheel; build_wheel('out')"
@@ -66,7 +67,7 @@ import eventbridge
 with eventbridge.Bridge("tinyloop") as bridge:
     fired = []
     bridge.add_timeout(1, lambda id, opaque: fired.append(bridge.is_running_here()))
-    assert bridge.run(lambda: len(fired) == 3, timeout=10)
+    assert bridge.run(lambda: len(fired) == 3, timeout=60)
     print(type(bridge.host).__module__, bridge.stats().host, fired)
 """
     done = there(installed, sys.executable, "-c", program)

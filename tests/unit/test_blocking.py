@@ -13,8 +13,7 @@ from eventbridge.blocking import BlockingSession, Workers
 from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
 from eventbridge.requests import Request
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 class Asked:

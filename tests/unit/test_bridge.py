@@ -18,6 +18,7 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.libuv import LibuvHost
 from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.testing import SteppingHost
+from tests.support.patience import PATIENCE
 
 R = Events.READABLE
 
@@ -310,7 +311,7 @@ def test_transfer_and_the_loop_call_what_is_owed_once_between_them() -> None:
             old.stop()
             loop.join()
             for bridge in (old, new):
-                assert bridge.run(until=bridge.is_empty, timeout=20)
+                assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     finally:
         sys.setswitchinterval(0.005)
     assert (freed.count("ours"), freed.count("others'")) == (1500, 1500)

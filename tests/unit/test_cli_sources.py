@@ -10,8 +10,7 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.cli.sources import Sources
 from eventbridge.events import DomainEvent, Emit
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 class Told:

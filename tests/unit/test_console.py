@@ -14,8 +14,7 @@ from eventbridge import Bridge, Events
 from eventbridge.console import BACKLOG, ConsoleStream, open_console
 from eventbridge.domain import ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 class Pty:

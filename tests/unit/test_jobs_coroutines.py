@@ -13,8 +13,7 @@ import pytest
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.errors import HostUnavailable, HypervisorError, JobBusy, JobTimeout
 from eventbridge.jobs import AsyncHold, Job, Jobs, State, Ticket
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 
 from eventbridge.errors import HypervisorError, JobAborted, JobBusy, JobTimeout
 from eventbridge.jobs import Job, Jobs, State, Ticket
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from eventbridge import Bridge, Events, HostUnavailable
 from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.poller import EpollPoller
 from eventbridge.testing import SteppingHost, busy
+from tests.support.patience import PATIENCE
 
 R = Events.READABLE
 
@@ -216,7 +217,7 @@ def test_the_same_deadline_removed_and_set_again_is_armed_again(bridge: Bridge) 
 def _on_a_thread(call: Callable[[], object]) -> None:
     thread = threading.Thread(target=call)
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -251,7 +252,7 @@ def test_a_loop_that_is_closed_while_another_thread_wakes_it_is_woken_or_refuses
     closing = threading.Thread(target=host.close)
     host._soon = ClosedMeanwhile()
     host.call_soon_threadsafe(lambda: None)
-    closing.join(10)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
     with pytest.raises(HostUnavailable):
         host.call_soon_threadsafe(lambda: None)

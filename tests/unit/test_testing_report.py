@@ -20,7 +20,8 @@ from eventbridge.testing import RULES, HostConformance
 from eventbridge.testing.conformance import PARTS
 from eventbridge.testing.report import Report
 from eventbridge.testing.rules import cited, names_of_tests, shown_by
-from tests.support.command import PATIENCE, environment
+from tests.support.command import environment
+from tests.support.patience import PATIENCE
 
 PLUGIN = 'pytest_plugins = ["eventbridge.testing.plugin"]\n'
 INI = "[pytest]\naddopts = -q -p no:cacheprovider -p no:hypothesispytest\nfilterwarnings = error\n"

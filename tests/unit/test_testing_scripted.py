@@ -9,6 +9,7 @@ import pytest
 
 from eventbridge import Bridge, Events
 from eventbridge.testing import ScriptedFd, SteppingHost
+from tests.support.patience import PATIENCE
 
 Make = Callable[..., ScriptedFd]
 R, W, H, P = Events.READABLE, Events.WRITABLE, Events.HANGUP, Events.PRIORITY
@@ -63,7 +64,7 @@ def test_it_has_priority(scripted_fd: Make, bridge: Bridge, stepping: SteppingHo
     fd = scripted_fd("tcp")
     bridge.add_handle(fd.fileno(), P, fd.callback)
     fd.send_urgent(b"!")
-    assert stepping.step_until(lambda: bool(fd.calls), patience=10)
+    assert stepping.step_until(lambda: bool(fd.calls), patience=PATIENCE)
     assert fd.calls[0] == (P, b"")
 
 

@@ -10,6 +10,7 @@ import pytest
 from eventbridge import Bridge, HostUnavailable
 from eventbridge.host import HostLoop, RunnableHost
 from eventbridge.testing import SteppingHost
+from tests.support.patience import PATIENCE
 
 
 def test_it_is_a_host_and_not_ours_to_run(stepping: SteppingHost) -> None:
@@ -77,7 +78,7 @@ def test_what_another_thread_does_can_be_waited_for(stepping: SteppingHost) -> N
         bridge.add_handle(reader, 1, lambda id, fd, events, opaque: seen.append(os.read(fd, 10)))
         thread = threading.Thread(target=lambda: os.write(writer, b"x"))
         thread.start()
-        assert stepping.step_until(lambda: bool(seen), patience=10)
+        assert stepping.step_until(lambda: bool(seen), patience=PATIENCE)
         thread.join()
         assert not stepping.step_until(lambda: len(seen) > 1, patience=0.01)
     assert seen == [b"x"]

@@ -22,8 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from eventbridge.testing.patience import PATIENCE
 from eventbridge.testing.soak import Soak, make_room, resident
-from eventbridge.testing.soak_oracle import PATIENCE
 
 from . import shutdown
 from .hazards import Hazards

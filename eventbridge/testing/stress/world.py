@@ -26,6 +26,7 @@ from eventbridge.bridge import Bridge, ErrorHandler
 from eventbridge.errors import BridgeClosed, HostUnavailable, UnknownHandle
 from eventbridge.host import RunnableHost
 from eventbridge.testing.clock import FakeClock
+from eventbridge.testing.patience import FACTOR
 from eventbridge.testing.soak_oracle import Ledger, Planted
 
 from . import forked
@@ -35,7 +36,7 @@ from .slots import FIRST_FD, FileSlot, TimeoutSlot, lowest_free
 
 BridgeOn: TypeAlias = Callable[[ErrorHandler], AbstractContextManager[Bridge]]
 
-PATIENCE = 2.0
+LOCK_SECONDS = 2.0 * FACTOR
 """Seconds of real time; only a lock that will never be free is waited for so long."""
 SETTLE_PASSES = 500
 DEEPEST = 3
@@ -65,7 +66,7 @@ def perform(script: Script, bridge_on: BridgeOn, *, stuck_after: int = 10) -> Ou
     before = set(os.listdir("/dev/fd"))
     _check_that_numbers_are_free(before)
     clock = FakeClock()
-    ledger = Ledger(PATIENCE)
+    ledger = Ledger(LOCK_SECONDS)
     with clock.installed(), Lockstep() as threads:
         world = World(clock, ledger, threads)
         try:

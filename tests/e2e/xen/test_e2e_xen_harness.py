@@ -18,6 +18,7 @@ from tests.e2e.xen import __main__ as program
 from tests.e2e.xen import cpio, images, kernel, layout, machine
 from tests.e2e.xen.console import Console, Stage
 from tests.support.command import ROOT, environment
+from tests.support.patience import PATIENCE
 from tests.support.wanted import program as program_path
 
 ELF = b"\x7fELF" + bytes(100)
@@ -253,7 +254,7 @@ def test_it_names_every_program_that_is_lacking_and_the_packages(monkeypatch: py
 def test_without_a_program_it_says_so_in_a_line_and_does_nothing(tmp_path: Path) -> None:
     env = environment(PATH=str(tmp_path), EVENTBRIDGE_CACHE=str(tmp_path / "cache"))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.xen"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=50
+        [sys.executable, "-m", "tests.e2e.xen"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("e2e-xen: qemu-system-x86_64, gcc, ld, as are not installed: apt-get install")

@@ -13,7 +13,7 @@ from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
 from eventbridge.domain import DomainRef
 from eventbridge.jobs import Progress
 from eventbridge.requests import Request
-from tests.support.watched import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 class Answer:

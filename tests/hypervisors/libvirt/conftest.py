@@ -16,7 +16,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt import install
 from tests.support.libvirtd import Libvirtd, private_libvirtd
-from tests.support.watched import DOMAIN, HOSTS, PATIENCE, Errors, Watched
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, HOSTS, Errors, Watched
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from eventbridge.adapters.hypervisors.libvirt import install
 from eventbridge.adapters.hypervisors.libvirt.driver import driver
 from eventbridge.adapters.hypervisors.libvirt.hooks import trampoline
 from eventbridge.events import DomainEvent
+from tests.support.patience import PATIENCE
 
-PATIENCE = 50
 foreign: set[int] = set()
 """Threads, not Python's, that libvirt called a hook from."""
 

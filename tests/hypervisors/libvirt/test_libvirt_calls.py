@@ -17,7 +17,8 @@ from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
 from eventbridge.operations import OPERATIONS
 from eventbridge.requests import Request
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do
-from tests.support.watched import DOMAIN, PATIENCE, Connect, Watch, Watched
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, Connect, Watch, Watched
 
 URI = "test:///default"
 NAME = "c"

@@ -22,7 +22,8 @@ from eventbridge.jobs import Progress
 from eventbridge.requests import Request
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal, do
 from tests.support.libvirtd import Libvirtd
-from tests.support.watched import DOMAIN, PATIENCE, Watch
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, Watch
 
 NO_SUPPORT = Refusal(libvirt.VIR_ERR_NO_SUPPORT)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -18,9 +17,11 @@ from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
 from eventbridge.domain import DomainRef, State
 from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon
+from tests.support import freezing
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
+from tests.support.patience import PATIENCE
 from tests.support.qemu import guest
-from tests.support.watched import PATIENCE, Watch, Watched
+from tests.support.watched import Watch, Watched
 
 # What is shown here depends on QEMU and its daemon; test_libvirt_calls*.py show the same calls on every host.
 pytestmark = pytest.mark.parametrize("bridge", ["asyncio"], indirect=True)
@@ -65,9 +66,6 @@ def there(blue: QemuLibvirtd, watch: Watch) -> Iterator[LibvirtSession]:
 @contextlib.contextmanager
 def _emptied(daemon: QemuLibvirtd) -> Iterator[None]:
     yield
-    for name in daemon.names():
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            os.kill(daemon.guest_pid(name), signal.SIGCONT)
     with libvirt.open(daemon.unix_uri) as connection:
         for domain in connection.listAllDomains():
             _remove(domain)
@@ -311,7 +309,7 @@ def test_a_guest_that_hangs_costs_its_own_calls_and_no_others(session: LibvirtSe
     """More calls of it than the daemon takes of one connection at a time, and all that the session has threads for."""
     hung = do(session, "create", definition=guest("g"), paused=True)
     do(session, "create", definition=guest("b"), paused=True)
-    os.kill(red.guest_pid("g"), signal.SIGSTOP)
+    guest_process = freezing.freeze(red.guest_pid("g"))
     stuck = [ask(session, "resume", hung, deadline=time.monotonic()) for _ in range(8)]
     for answer in stuck:
         session.given_up(answer.request)
@@ -322,7 +320,7 @@ def test_a_guest_that_hangs_costs_its_own_calls_and_no_others(session: LibvirtSe
         assert len(do(session, "list")) == 2
     do(session, "resume", "b")
     assert not any(answer.done for answer in stuck)
-    os.kill(red.guest_pid("g"), signal.SIGCONT)
+    guest_process.thaw()
     for answer in stuck:
         _ended(answer)
     assert do(session, "info", hung).state is State.RUNNING

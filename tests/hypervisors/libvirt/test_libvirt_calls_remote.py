@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import libvirt
@@ -19,19 +18,13 @@ from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon, threads_of
 from tests.support.libvirtd import Libvirtd
-from tests.support.watched import DOMAIN, PATIENCE, Watch, Watched
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, Watch, Watched
 
 QUICKLY = (1, 1)
 """A keepalive that finds a frozen daemon within two seconds or so."""
 OF_ANY_KIND = ["list", "info", "define", "suspend", "console_info", "save", "migrate"]
 GIVEN = {"definition": DOMAIN.format("c"), "path": "/nowhere/x", "to": "test:///default"}
-
-
-@pytest.fixture
-def thawed(daemon: Libvirtd) -> Iterator[Libvirtd]:
-    """A daemon that is not left frozen, or closing the connections to it would wait for the keepalive."""
-    yield daemon
-    daemon.thaw()
 
 
 def test_a_daemon_is_asked_over_each_transport(remote_uri: str, watch: Watch) -> None:
@@ -60,12 +53,12 @@ def test_many_calls_at_once_are_each_answered_once(daemon: Libvirtd, watch: Watc
     assert session.workers.stats()["threads"] <= 8
 
 
-def test_a_frozen_daemon_never_blocks_the_loop_that_asks_it(bridge: Bridge, thawed: Libvirtd, watch: Watch) -> None:
+def test_a_frozen_daemon_never_blocks_the_loop_that_asks_it(bridge: Bridge, daemon: Libvirtd, watch: Watch) -> None:
     """Every kind of call is begun on the loop's own thread, as it runs; then it goes round as before."""
-    session = watch(thawed.unix_uri).subscription
+    session = watch(daemon.unix_uri).subscription
     answers: list[Answer] = []
     rounds = 0
-    thawed.freeze()
+    daemon.freeze()
 
     def begin(timeout: int, opaque: object) -> None:
         nonlocal rounds
@@ -77,24 +70,24 @@ def test_a_frozen_daemon_never_blocks_the_loop_that_asks_it(bridge: Bridge, thaw
     assert bridge.run(until=lambda: rounds >= 100, timeout=PATIENCE)
     bridge.remove_timeout(timeout)
     assert not any(answer.done for answer in answers)
-    thawed.thaw()
+    daemon.thaw()
     for answer in answers:
         _ended(answer)
     assert {len(answer.ends) for answer in answers} == {1}
 
 
 def test_calls_that_nobody_waits_for_any_more_make_room_for_others(
-    bridge: Bridge, thawed: Libvirtd, watch: Watch
+    bridge: Bridge, daemon: Libvirtd, watch: Watch
 ) -> None:
-    session = watch(thawed.unix_uri).subscription
-    thawed.freeze()
+    session = watch(daemon.unix_uri).subscription
+    daemon.freeze()
     given_up = [ask(session, "info", "test", deadline=time.monotonic()) for _ in range(8)]
     waiting = ask(session, "info", "test")
     for answer in given_up:
         session.given_up(answer.request)
     assert soon(lambda: session.workers.stats()["waiting"] == 0), "the ninth has a thread of its own"
     assert session.workers.stats()["hung"] == 8
-    thawed.thaw()
+    daemon.thaw()
     assert waiting.get().state is State.RUNNING
     for answer in given_up:
         answer.get()
@@ -153,12 +146,12 @@ def test_closing_ends_the_threads_and_refuses_what_comes_after(bridge: Bridge, d
 
 
 def test_closing_over_a_frozen_daemon_refuses_at_once_what_is_inside(
-    bridge: Bridge, thawed: Libvirtd, watch: Watch
+    bridge: Bridge, daemon: Libvirtd, watch: Watch
 ) -> None:
     """The threads end, and the connection is closed, when libvirt lets go: here because the daemon wakes."""
-    watched = watch(thawed.unix_uri)
+    watched = watch(daemon.unix_uri)
     session = watched.subscription
-    thawed.freeze()
+    daemon.freeze()
     answers = [ask(session, operation, "test", **GIVEN) for operation in OF_ANY_KIND + ["info"] * 10]
     assert soon(lambda: len(session._under_way) > len(OF_ANY_KIND))
     watched.close()
@@ -168,7 +161,7 @@ def test_closing_over_a_frozen_daemon_refuses_at_once_what_is_inside(
             answer.get()
     assert threads_of(session.uri) != []
     assert not bridge.is_empty(), "libvirt has it still"
-    thawed.thaw()
+    daemon.thaw()
     assert soon(lambda: threads_of(session.uri) == [])
     assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     assert {len(answer.ends) for answer in answers} == {1}
@@ -188,11 +181,11 @@ def test_closing_over_a_frozen_daemon_ends_with_the_keepalive(bridge: Bridge, da
 
 
 def test_closing_on_the_thread_of_a_running_loop_does_not_hold_it_up(
-    bridge: Bridge, thawed: Libvirtd, watch: Watch
+    bridge: Bridge, daemon: Libvirtd, watch: Watch
 ) -> None:
-    watched = watch(thawed.unix_uri)
+    watched = watch(daemon.unix_uri)
     rounds = 0
-    thawed.freeze()
+    daemon.freeze()
 
     def close(timeout: int, opaque: object) -> None:
         nonlocal rounds
@@ -203,7 +196,7 @@ def test_closing_on_the_thread_of_a_running_loop_does_not_hold_it_up(
     assert bridge.run(until=lambda: rounds >= 50, timeout=PATIENCE)
     bridge.remove_timeout(timeout)
     assert watched.subscription._leaving.is_alive(), "it waits for the daemon, and nobody for it"
-    thawed.thaw()
+    daemon.thaw()
     assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     assert soon(lambda: threads_of(watched.subscription.uri) == [])
 

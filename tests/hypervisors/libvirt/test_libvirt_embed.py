@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command import environment
+from tests.support.patience import PATIENCE
 from tests.support.qemu import command, embed_root, guest
 from tests.support.watched import HOSTS
 
@@ -19,7 +21,12 @@ def test_events_of_libvirts_own_threads_arrive_while_the_loop_sleeps(host: str) 
     """D6, T2: a foreign C thread arms a timeout; libvirt-python's libvirtaio hears none of these."""
     with embed_root() as root:
         ended = subprocess.run(
-            command(root, SCRIPT, host, str(root)), input=guest("g"), capture_output=True, text=True, timeout=55
+            command(root, SCRIPT, host, str(root)),
+            env=environment(),
+            input=guest("g"),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr

@@ -11,7 +11,8 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.events import DomainEvent, Kind
-from tests.support.watched import DOMAIN, PATIENCE, Connect, Errors, Watch, Watched
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, Connect, Errors, Watch, Watched
 
 URI = "test:///default"
 LIFECYCLE = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE

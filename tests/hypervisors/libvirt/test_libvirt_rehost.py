@@ -21,7 +21,8 @@ from eventbridge.adapters.hypervisors.libvirt.driver import LibvirtSubscription,
 from eventbridge.events import DomainEvent
 from eventbridge.host import RunnableHost, by_name
 from tests.support.libvirtd import Libvirtd
-from tests.support.watched import DOMAIN, HOSTS, PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.watched import DOMAIN, HOSTS
 
 LIVES = 100
 TOGGLED = ["t suspended (paused)", "t resumed (unpaused)"]

@@ -13,7 +13,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.events import DomainEvent, Kind
 from tests.support.libvirtd import Libvirtd
-from tests.support.watched import PATIENCE, Connect, Watch
+from tests.support.patience import PATIENCE
+from tests.support.watched import Connect, Watch
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -26,8 +26,8 @@ from drop_in_upstream import source_distribution, unpack
 from eventbridge.adapters.hypervisors import libvirtaio
 from eventbridge.adapters.hypervisors.libvirt import installed
 from eventbridge.errors import HostUnavailable
+from tests.support.patience import PATIENCE
 
-PATIENCE = 10.0
 LIFECYCLE = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
 STOPPED = libvirt.VIR_DOMAIN_EVENT_STOPPED
 STARTED = libvirt.VIR_DOMAIN_EVENT_STARTED

@@ -9,7 +9,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.testing import SteppingHost
 from tests.support.libxl_hooked import Libxl
-from tests.support.libxl_rig import PATIENCE, Errors, Rig
+from tests.support.libxl_rig import Errors, Rig
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 

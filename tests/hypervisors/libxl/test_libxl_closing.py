@@ -11,7 +11,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Operation
 from eventbridge.errors import HypervisorError
-from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread
+from tests.support.libxl_rig import Rig, on_another_thread
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 ABORTED = -22

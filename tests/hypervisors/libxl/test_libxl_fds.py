@@ -18,7 +18,8 @@ from eventbridge.adapters.hypervisors.libxl.types import TimeVal
 from eventbridge.errors import HypervisorError
 from eventbridge.masks import FROM_KERNEL
 from eventbridge.testing import SteppingHost
-from tests.support.libxl_rig import PATIENCE, Rig
+from tests.support.libxl_rig import Rig
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 IN, PRI, OUT, ERR, HUP = select.POLLIN, select.POLLPRI, select.POLLOUT, select.POLLERR, select.POLLHUP

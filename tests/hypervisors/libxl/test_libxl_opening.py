@@ -19,6 +19,7 @@ from eventbridge.adapters.hypervisors.xen.journal import XTL_DEBUG, XTL_ERROR, J
 from eventbridge.errors import BridgeClosed, HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
 from tests.support.libxl_rig import Rig
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 
@@ -182,4 +183,4 @@ def test_a_sigchld_handler_is_a_clear_error_and_not_an_abort(xen: XenStandIn, br
 def test_several_contexts_share_sigchld(xen: XenStandIn, bridge: Bridge) -> None:
     with Context(bridge), Context(bridge):
         pass
-    assert bridge.run(until=bridge.is_empty, timeout=10)
+    assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)

@@ -15,7 +15,8 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hypervisors.libxl import Operation
 from eventbridge.errors import HostUnavailable, HypervisorError
 from eventbridge.testing import SteppingHost
-from tests.support.libxl_rig import PATIENCE, Errors, Rig, on_another_thread
+from tests.support.libxl_rig import Errors, Rig, on_another_thread
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 FAILED, ABORTED = -3, -22

@@ -15,7 +15,8 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.testing import SteppingHost
 from tests.support.libxl_hooked import Libxl, Pipes, strays
-from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread, until_asleep
+from tests.support.libxl_rig import Rig, on_another_thread, until_asleep
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 DEATH = "DOMAIN_DEATH"

@@ -13,7 +13,8 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import types
 from eventbridge.adapters.hypervisors.libxl.hooks import Hooks
 from eventbridge.testing import SteppingHost
-from tests.support.libxl_rig import PATIENCE, Rig, on_another_thread
+from tests.support.libxl_rig import Rig, on_another_thread
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 

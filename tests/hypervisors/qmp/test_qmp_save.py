@@ -9,6 +9,7 @@ import pytest
 from qmp_pairs import SLOW
 
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import INCOMING, MACHINE, Start, wait_until
 from tests.support.qmp_rig import Rig
 
@@ -37,7 +38,7 @@ def test_a_saved_domain_is_in_the_file_and_has_ended(each_rig: Rig, start: Start
     assert path.read_bytes().startswith(MAGIC)
     assert path.stat().st_mode & 0o777 == 0o600
     assert not list(directory.glob("*.partial"))
-    qemu.process.wait(10)
+    qemu.process.wait(PATIENCE)
     plain = directory / "plain"
     path.rename(plain)
     assert restore(start, plain) == "paused"

@@ -17,9 +17,7 @@ from eventbridge.events import DomainEvent
 from eventbridge.jobs import Progress
 from eventbridge.known import Known
 from eventbridge.requests import Request
-
-PATIENCE = 20.0
-"""Seconds until a condition is given up."""
+from tests.support.patience import PATIENCE
 
 
 def open_fds() -> set[str]:

@@ -15,6 +15,7 @@ from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.sim.driver import driver, fds_needed
 from eventbridge.adapters.hypervisors.sim.uri import Parameters, parse
 from eventbridge.errors import HypervisorError
+from tests.support.patience import PATIENCE
 
 Watch = Callable[..., Watched]
 
@@ -109,7 +110,7 @@ assert 400 < soft < 600 and still == hard, (soft, still)
 
 def test_a_soft_limit_is_raised_as_far_as_needed() -> None:
     """RLIMIT_NOFILE: no farther than needed.  In a process of its own, whose fds are few."""
-    ran = subprocess.run([sys.executable, "-c", TOO_LOW], capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run([sys.executable, "-c", TOO_LOW], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -135,7 +136,9 @@ with Bridge("select") as bridge:
 def test_domains_that_do_not_fit_are_refused_with_numbers() -> None:
     """Nothing half-registered, and as many as it says would fit do.  In a process of its own, as a hard limit cannot
     be raised again."""
-    ran = subprocess.run([sys.executable, "-c", TOO_SMALL], capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run(
+        [sys.executable, "-c", TOO_SMALL], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert ran.returncode == 0, ran.stderr
     assert "1000 domains need 1010 file descriptors beside the" in ran.stdout
     assert "the hard limit (ulimit -Hn) is 300: raise it to" in ran.stdout

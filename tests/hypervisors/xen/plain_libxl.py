@@ -8,10 +8,8 @@ import ctypes as C
 import time
 from collections.abc import Callable, Iterator
 
+from tests.support.patience import PATIENCE
 from tests.support.xen import packages
-
-PATIENCE = 20.0
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
 
 SHUTDOWN, DEATH, EJECT, COMPLETE = range(1, 5)
 ALL = C.c_uint64(2**64 - 1)

@@ -18,9 +18,9 @@ from eventbridge.adapters.hypervisors.xenstore import Store, open_store
 from eventbridge.console import open_console
 from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
-PATIENCE = 20.0
 DOMID = 7
 HOME = f"/local/domain/{DOMID}"
 BACKEND = f"/local/domain/0/backend/console/{DOMID}"

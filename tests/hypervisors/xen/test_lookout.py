@@ -16,8 +16,8 @@ from eventbridge.adapters.hypervisors.xen.lookout import Facts, Lookout, Toolsta
 from eventbridge.adapters.hypervisors.xenstore.store import INTRODUCED, RELEASED
 from eventbridge.errors import HypervisorError
 from eventbridge.events import DomainEvent
+from tests.support.patience import PATIENCE
 
-PATIENCE = 20.0
 URI = "libxl:///"
 POWEROFF, SUSPEND = 0, 2
 

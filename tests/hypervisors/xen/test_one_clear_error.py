@@ -15,12 +15,12 @@ from eventbridge.adapters.hypervisors import libxl, libxl41
 from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen import library
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41 as stand_in
 from tests.support.xen.peers import HEADER, as_nobody, message, scripted_peer
 from tests.support.xen.standin import XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 20.0
 WATCH = 4
 GENERATIONS = ["libxl", "libxl41"]
 

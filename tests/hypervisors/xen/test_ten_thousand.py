@@ -13,11 +13,11 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xen.reasons import SHUTDOWN
 from eventbridge.events import DomainEvent, Kind
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, WATCHDOG, XenStandIn
 
 URI = "libxl:///"
 DOMAINS, GENERATIONS = 200, 25
-PATIENCE = 30.0
 
 
 class Story:

@@ -14,8 +14,9 @@ from eventbridge import Bridge
 from eventbridge.domain import ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.operations import OPERATIONS
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41, table
-from tests.support.xen.asking import PATIENCE, Asked, Asking
+from tests.support.xen.asking import Asked, Asking
 from tests.support.xen.standin import CRASH, SUSPEND, XenStandIn
 
 # Way: the URI, and is libxl to be 4.1's?

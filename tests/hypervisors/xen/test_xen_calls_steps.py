@@ -15,7 +15,8 @@ from eventbridge.blocking import Workers
 from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
 from eventbridge.requests import Request
-from tests.support.xen.asking import PATIENCE, Asked
+from tests.support.patience import PATIENCE
+from tests.support.xen.asking import Asked
 
 
 class Scripted:

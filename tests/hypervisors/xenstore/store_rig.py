@@ -12,10 +12,8 @@ from eventbridge.adapters.hypervisors.xenstore.client import WireStore
 from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreStore
 from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
 from eventbridge.errors import HypervisorError
+from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
-
-PATIENCE = 20.0
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
 
 KINDS: dict[str, Callable[[], Store]] = {"libxenstore": LibxenstoreStore, "wire": WireStore.open}
 

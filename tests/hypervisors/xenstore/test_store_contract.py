@@ -14,6 +14,7 @@ from store_rig import Opened, code, next_watch, readable, until, wait_until
 from eventbridge.adapters.hypervisors.xenstore import atomically
 from eventbridge.adapters.hypervisors.xenstore.store import RELEASED, Watched
 from eventbridge.errors import HypervisorError
+from tests.support.patience import PATIENCE
 
 
 def test_what_is_written_is_read_by_all(opened: Opened) -> None:
@@ -303,7 +304,7 @@ def test_a_frozen_xenstored_hangs_who_calls_and_nobody_else(opened: Opened) -> N
     try:
         thread = threading.Thread(target=ask)
         thread.start()
-        assert inside.wait(20)
+        assert inside.wait(PATIENCE)
         assert not ended.wait(0.02)
         assert store.next_watch() is None
         assert not readable(store)

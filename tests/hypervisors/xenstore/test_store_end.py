@@ -23,6 +23,7 @@ from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreSto
 from eventbridge.adapters.hypervisors.xenstore.link import DEVICES, SOCKETS, DeviceLink, SocketLink, places
 from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
 from eventbridge.errors import ConnectionLost, HypervisorError, HypervisorUnavailable
+from tests.support.patience import PATIENCE
 from tests.support.xen.peers import HEADER, as_nobody, message, request, scripted_peer
 from tests.support.xen.standin import XenStandIn
 
@@ -180,7 +181,7 @@ def test_threads_that_wait_are_told_when_xenstored_is_killed(opened: Opened) -> 
         thread.start()
     opened.xen.kill()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert lost == [True] * 4
 
 
@@ -196,9 +197,9 @@ def test_closing_tells_who_waits_for_a_frozen_xenstored(xen: XenStandIn, leaves_
     xen.freeze()
     thread = threading.Thread(target=ask)
     thread.start()
-    assert inside.wait(20)
+    assert inside.wait(PATIENCE)
     store.close()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert codes == [errno.EBADF]
     xen.thaw()
 
@@ -318,7 +319,7 @@ def test_replies_may_come_in_another_order(leaves_nothing: None) -> None:
         for type, id, payload in reversed(asked):
             theirs.sendall(message(type, id, payload.rstrip(b"\0")))
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
         assert answers == {"/a": b"/a", "/b": b"/b"}
         store.close()
 
@@ -341,7 +342,7 @@ def test_linuxs_device_answers_watches_without_an_id(leaves_nothing: None) -> No
         assert store.read("/w") == b"OK\0"
         assert next_watch(store) == Watched("/w", "token")
         store.unwatch("/w", "token")
-        thread.join(20)
+        thread.join(PATIENCE)
         store.close()
 
 
@@ -376,5 +377,5 @@ def test_a_request_that_was_interrupted_leaves_its_reply_to_nobody(
         with pytest.raises(KeyboardInterrupt):
             store.read("/first")
         assert store.read("/second") == b"/second\0"
-    thread.join(20)
+    thread.join(PATIENCE)
     assert not thread.is_alive()

@@ -14,9 +14,7 @@ from eventbridge.errors import EventBridgeError
 from eventbridge.events import DomainEvent
 from eventbridge.jobs import Progress
 from eventbridge.requests import Request
-
-PATIENCE = 30.0
-"""Seconds for an answer."""
+from tests.support.patience import PATIENCE
 
 
 class Asked:

@@ -11,8 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 20.0
-"""Seconds to wait for what must happen, on a machine that is busy with everything else."""
+from tests.support.patience import PATIENCE
 
 NOBODY = 65534
 HEADER = struct.Struct("=IIII")

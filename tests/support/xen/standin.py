@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from uuid import UUID, uuid4
 
+from tests.support import freezing
+from tests.support.freezing import Frozen
+from tests.support.patience import PATIENCE
 from tests.support.xen import loaded, packages, store, table
-
-PATIENCE = 20
-"""Seconds for xenstored to come up, on a machine that is busy with everything else."""
 
 POWEROFF, REBOOT, SUSPEND, CRASH, WATCHDOG = range(5)
 
@@ -121,7 +120,7 @@ class XenStandIn:
 
     def _connect(self) -> store.Store:
         """When it answers: then it is bound to the VIRQ, too, and loops."""
-        for _ in range(PATIENCE * 200):
+        for _ in range(int(PATIENCE * 200)):
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 return store.Store(self._hidden)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -150,12 +149,13 @@ class XenStandIn:
         """As ``kill -9``: xenstored cannot say goodbye.  The domains live on."""
         self._life.close()
 
-    def freeze(self) -> None:
-        """xenstored lives, keeps its socket, and answers nothing."""
-        os.kill(self.xenstored.pid, signal.SIGSTOP)
+    def freeze(self) -> Frozen:
+        """Freeze xenstored, until `thaw` or the end of the ``with``."""
+        return freezing.freeze(self.xenstored.pid)
 
     def thaw(self) -> None:
-        os.kill(self.xenstored.pid, signal.SIGCONT)
+        """Let xenstored go on."""
+        freezing.thaw(self.xenstored.pid)
 
     def restart(self, *, told_before: bool = False) -> None:
         """A new xenstored on the same socket, told of the guests that live, as a toolstack would tell it: once it is

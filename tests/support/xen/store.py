@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.patience import PATIENCE
+
 DIRECTORY, READ, INTRODUCE, RELEASE, WRITE, RM, ERROR, RESUME = 1, 2, 8, 9, 11, 13, 16, 18
 HEADER = struct.Struct("=IIII")  # type, request, transaction, length of what follows
 IN_FLIGHT = 100
 """Requests sent before their answers are read: less than the sockets hold, so neither side waits for the other."""
-PATIENCE = 20.0
-"""Seconds for an answer."""
 
 
 class Request(NamedTuple):

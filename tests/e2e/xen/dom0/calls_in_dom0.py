@@ -19,6 +19,7 @@ from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSu
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.counting import counted
 from tests.e2e.xen.dom0.typed import Typed
+from tests.support.patience import PATIENCE
 from tests.support.xen.asking import Asked, Asking
 
 
@@ -32,7 +33,7 @@ def asking(bridge: Bridge) -> Iterator[Asking]:
             with contextlib.suppress(NoSuchDomain):
                 asking.ask("destroy", info.domain)
     asking.session.close()
-    assert bridge.run(until=bridge.is_empty, timeout=guests.PATIENCE), "something is still registered"
+    assert bridge.run(until=bridge.is_empty, timeout=PATIENCE), "something is still registered"
 
 
 @pytest.fixture

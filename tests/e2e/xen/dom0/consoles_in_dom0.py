@@ -10,6 +10,7 @@ from eventbridge import Bridge
 from eventbridge.domain import Connection, ConsoleKind
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.typed import Typed
+from tests.support.patience import PATIENCE
 
 on_one_host = pytest.mark.parametrize("bridge", ["select"], indirect=True)
 BYTES = 20_000
@@ -48,7 +49,7 @@ def test_a_console_ends_once_with_its_guest(bridge: Bridge, toolstack: guests.To
     typed.until(lambda written: written.endswith(b"\n"))
     typed.answers(b"still here")
     toolstack.destroy(domid)
-    assert bridge.run(until=lambda: bool(typed.ends), timeout=guests.PATIENCE)
+    assert bridge.run(until=lambda: bool(typed.ends), timeout=PATIENCE)
     bridge.run(timeout=0.2)  # a few passes more, for what must not come
     assert typed.ends == [None]
     assert bridge.stats().handles == 0

@@ -15,9 +15,6 @@ from eventbridge.adapters.hypervisors.xenstore import open_store
 from eventbridge.domain import DomainRef
 from tests.e2e.xen.dom0 import toolstack
 
-PATIENCE = 30.0
-"""Seconds to wait for what must happen, on an emulated CPU."""
-
 SMALL = "/guests/small"
 LINUX = "/guests/linux"
 LINUX_FILES = "/guests/linux.cpio"

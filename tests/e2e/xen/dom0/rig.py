@@ -13,8 +13,8 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libxl import Context, Operation
 from eventbridge.adapters.hypervisors.xen.driver import driver
 from eventbridge.events import DomainEvent
-from tests.e2e.xen.dom0.guests import PATIENCE
 from tests.e2e.xen.dom0.toolstack import free_config, load_config
+from tests.support.patience import PATIENCE
 
 _PARAMS_BYTES = 1 << 12
 """More than any libxl_domain_restore_params has."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import eventbridge
 from eventbridge import Call, Connection, Domain, Job
 from eventbridge.errors import NoSuchDomain
-from tests.connection.seed import Four, hold_to_it, patience
 from tests.e2e.xen.dom0 import guests
+from tests.support.four_domains import Four, hold_to_it, patience
 
 LOWEST = 19
 SECONDS = 100

@@ -10,9 +10,9 @@ from typing import Any
 from eventbridge import Bridge
 from eventbridge.events import DomainEvent
 from tests.e2e.xen.dom0 import guests
-from tests.e2e.xen.dom0.guests import PATIENCE
 from tests.e2e.xen.dom0.rig import Rig, native_of
 from tests.e2e.xen.dom0.toolstack import free_config, load_config
+from tests.support.patience import PATIENCE
 
 ROUNDS = 4
 

@@ -9,7 +9,7 @@ from eventbridge.adapters.hypervisors.xen.console import console_info
 from eventbridge.adapters.hypervisors.xenstore import open_store
 from eventbridge.console import ConsoleStream, open_console
 from eventbridge.domain import ConsoleInfo
-from tests.e2e.xen.dom0.guests import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 def console_of(domid: int) -> ConsoleInfo:

@@ -7,8 +7,6 @@ seen; a second one of A is refused naming the first; aborted, A runs on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ import pytest
 
 from eventbridge import Call, Domain, Job, JobBusy, LongCall
 from eventbridge.domain import State
+from tests.support.patience import PATIENCE
 
 RUNS = (State.RUNNING, State.BLOCKED)
 
@@ -53,9 +52,11 @@ async def hold_to_it(four: Four, job: LongCall[Any], again: LongCall[Any], kind:
     held = four.a.job
     assert held is not None and (held.job, held.holder) == (kind, job.what)
 
-    looks = await asyncio.gather(four.a.info(timeout=10), four.b.info(timeout=10), four.c.start(timeout=20))
+    looks = await asyncio.gather(
+        four.a.info(timeout=PATIENCE), four.b.info(timeout=PATIENCE), four.c.start(timeout=PATIENCE)
+    )
     assert looks[0].domain.name == four.a.name and looks[1].state in (*RUNS, State.PAUSED)
-    await four.d.destroy(timeout=20)
+    await four.d.destroy(timeout=PATIENCE)
     assert not job.done, "it ended by itself: nothing was shown"
 
     with pytest.raises(JobBusy) as refused:
@@ -67,9 +68,3 @@ async def hold_to_it(four: Four, job: LongCall[Any], again: LongCall[Any], kind:
     assert four.a.job is None
     assert (await four.a.info()).state in RUNS
     assert (await four.b.info()).state in (*RUNS, State.PAUSED)
-
-
-@asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[None]:
-    async with asyncio.timeout(seconds):
-        yield

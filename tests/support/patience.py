@@ -1,0 +1,19 @@
+"""How long this project's tests wait for what must happen: one constant, for every test and every helper.
+
+It is as long as a test's own limit allows, for it is used up only where something is broken.  The environment variable
+EVENTBRIDGE_TEST_PATIENCE scales it, together with the limits (`tests.support.limits`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventbridge.testing.patience import FACTOR
+
+PATIENCE: float = 50.0 * FACTOR
+"""Seconds."""
+
+
+def patience(times: float = 1.0) -> asyncio.Timeout:
+    """``async with patience():`` raises TimeoutError into what hangs inside.  ``times``: for many waits together."""
+    return asyncio.timeout(times * PATIENCE)
