@@ -2,8 +2,13 @@
 VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = tests/support/setup.sh $(VENV)
+# Tests wait more than they work: four workers keep two processors busy.
+PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
+N ?= 3
+HOGS ?= 2
+ARGS ?=
 
-.PHONY: help demo test e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
+.PHONY: help demo quick test test-all flaky e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -11,10 +16,20 @@ demo: ## domain events of libvirt's test driver and of the simulated hypervisor,
 	@$(SETUP) demo
 	@$(BIN)/eventbridge demo
 
+quick: ## what people run who work on the code: core, jobs, connection on the simulator; no daemon (under 40 s)
+	@$(SETUP) test
+	$(PYTEST) -m "not (libvirt or qemu or xen or slow)" $(QUICK) $(ARGS)
+
 test: ## the tests (under 6 minutes)
 	@$(SETUP) test
 	@$(BIN)/python -m compileall -q eventbridge adapters tests  # once, for the hundreds of processes that tests start
-	$(BIN)/python -m pytest -n 4 --dist worksteal  # they wait more than they work: that keeps two processors busy
+	$(PYTEST) $(ARGS)
+
+test-all: test interleavings soak e2e-xen test-debian13 ## everything (hours)
+
+flaky: ## the tests that fail now and then: N=3 runs of all, in random order, beside HOGS=2 busy processes
+	@$(SETUP) test
+	@$(BIN)/python -m tests.support.flaky --runs $(N) --hogs $(HOGS) $(if $(ARGS),-- $(ARGS))
 
 e2e-xen: ## the end-to-end tests inside a real Xen, booted in QEMU (3 minutes on two idle cores; fetches 80 MB once)
 	@$(SETUP) test

@@ -1,13 +1,45 @@
 """What every test has."""
 
+import collections
 import gc
+from pathlib import Path
 
 import pytest
 
 from eventbridge import dispatcher, mailbox
-from tests.support import freezing
+from tests.support import freezing, markers, waking, wanted
 
 pytest_plugins = ["eventbridge.testing.plugin"]
+
+waking.check_every_wait()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    markers.mark(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    return markers.absent(path, parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    return markers.absent(file_path, parent) if file_path.name.startswith("test_") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped, by reason: in a run that is green one looks for what it does not show."""
+    reasons = collections.Counter(wanted.reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:5}  {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    markers.runs(item)
 
 
 def pytest_collection_finish() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 import eventbridge
 from eventbridge.consoles import ConsoleSession
 from eventbridge.domain import Connection, ConsoleKind
@@ -11,6 +13,8 @@ from tests.support import qmp_qemu
 from tests.support.patience import patience
 from tests.support.qmp_guest import Guest, machine
 from tests.support.qmp_qemu import Qemu
+
+pytestmark = pytest.mark.qemu
 
 _COM1 = 0x3F8
 

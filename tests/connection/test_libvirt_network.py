@@ -10,11 +10,14 @@ from eventbridge import Backoff, Bridge, Connection
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, EventBridgeError, JobTimeout
 from eventbridge.events import DomainEvent, Kind
+from tests.support import wanted
 from tests.support.libvirtd import Libvirtd, private_libvirtd
 from tests.support.patience import PATIENCE
 from tests.support.proxy import Proxy, proxied
 
-libvirt = pytest.importorskip("libvirt")
+pytestmark = pytest.mark.libvirt
+
+libvirt = wanted.module("libvirt")
 
 
 @pytest.fixture

@@ -17,13 +17,16 @@ from eventbridge import Backoff, Connection, Job
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
+from tests.support import wanted
 from tests.support.four_domains import Four, hold_to_it
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
 from tests.support.patience import PATIENCE, patience
 from tests.support.proxy import Proxy, proxied
 from tests.support.qemu import guest
 
-libvirt: Any = pytest.importorskip("libvirt")
+pytestmark = [pytest.mark.libvirt, pytest.mark.qemu]
+
+libvirt: Any = wanted.module("libvirt")
 
 MIB = 1 << 20
 AT_ONCE = Backoff(first=0.01, most=0.1)
@@ -69,7 +72,7 @@ def test_while_a_migrates_nobody_waits_and_aborted_it_runs_on(
     red: QemuLibvirtd, blue: QemuLibvirtd, emptied: None
 ) -> None:
     async def main() -> None:
-        async with patience(2), eventbridge.connect(red.unix_uri) as hv:
+        async with patience(), eventbridge.connect(red.unix_uri) as hv:
             four = await four_of(hv, red)
             job = four.a.migrate(blue.unix_uri, bandwidth=MIB)
             await hold_to_it(four, job, four.a.migrate(blue.unix_uri), Job.MIGRATION_OUT)
@@ -81,7 +84,7 @@ def test_while_a_migrates_nobody_waits_and_aborted_it_runs_on(
 @pytest.mark.timeout(120)
 def test_while_a_is_saved_nobody_waits_and_aborted_it_runs_on(red: QemuLibvirtd, emptied: None) -> None:
     async def main() -> None:
-        async with patience(2), eventbridge.connect(red.unix_uri) as hv:
+        async with patience(), eventbridge.connect(red.unix_uri) as hv:
             four = await four_of(hv, red)
             pipe = red.directory / "pipe"
             os.mkfifo(pipe)

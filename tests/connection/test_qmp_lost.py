@@ -19,6 +19,8 @@ from tests.support.patience import patience
 from tests.support.proxy import proxied
 from tests.support.qmp_qemu import MACHINE, NONE, Qemu
 
+pytestmark = pytest.mark.qemu
+
 AT_ONCE = Backoff(first=0.01, most=0.05)
 TIMES = 20
 

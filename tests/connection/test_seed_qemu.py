@@ -17,6 +17,8 @@ from tests.support.four_domains import Four, hold_to_it
 from tests.support.patience import PATIENCE, patience
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 
+pytestmark = pytest.mark.qemu
+
 SLOW = 20_000  # bytes/s: half a minute for what the 16 MiB of mostly zeros come to
 
 

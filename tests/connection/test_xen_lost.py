@@ -21,6 +21,8 @@ from tests.support.patience import PATIENCE, patience
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn
 
+pytestmark = pytest.mark.xen
+
 AT_ONCE = Backoff(first=0.01, most=0.05)
 TIMES = 20
 FEWER = 8

@@ -20,9 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tests.support import cache as kept
+from tests.support import wanted
 
 QUIET = 2.0
 """Seconds of work that needs no word about it; then there is one on stderr, and again every so often."""
@@ -61,20 +60,18 @@ def unpacked(*names: str) -> Path:
 
 
 def wanted_debs(*names: str) -> Path:
-    """The same for a test: where they cannot be had the test fails as root, who could, and is skipped otherwise."""
+    """The same for a test, which ends where they cannot be had (`wanted.absent`)."""
     with or_the_test_ends():
         return unpacked(*names)
 
 
 @contextlib.contextmanager
 def or_the_test_ends() -> Iterator[None]:
-    """What is not available in here fails the test, or skips it, by the same policy."""
+    """What is not available in here ends the test, by the same policy."""
     try:
         yield
     except NotAvailable as error:
-        if os.geteuid() == 0 and shutil.which("apt-get"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        wanted.absent(str(error))
 
 
 def candidates(names: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from tests.support import freezing
 from tests.support.freezing import Frozen
+from tests.support.markers import needs
 from tests.support.patience import PATIENCE
 from tests.support.wanted import program
 
@@ -139,6 +140,7 @@ def private_libvirtd() -> Iterator[Libvirtd]:
 @contextlib.contextmanager
 def private(make: Callable[[Path, int], Daemon]) -> Iterator[Daemon]:
     """As `private_libvirtd`, of any kind: ``make(directory, port)``."""
+    needs("libvirt")
     for _ in range(PORTS_TRIED):
         directory = Path(tempfile.mkdtemp(prefix="lv", dir="/tmp"))
         try:

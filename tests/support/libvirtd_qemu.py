@@ -20,9 +20,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.support import wanted
 from tests.support.libvirtd import Libvirtd, free_port, private
+from tests.support.markers import needs
 from tests.support.qemu import _CONF, _DRIVER, _ENTRIES, guest
 from tests.support.wanted import missing
 
@@ -128,8 +128,8 @@ class QemuLibvirtd(Libvirtd):
 @contextlib.contextmanager
 def private_qemu_libvirtd(host: str = HOSTS[0]) -> Iterator[QemuLibvirtd]:
     """A daemon of one's own, up and accepting; ended with all its guests, by pid, and removed in the end."""
-    if os.geteuid() != 0:
-        pytest.skip("libvirt's QEMU driver is tested as root only: it needs mount namespaces of its own")
+    needs("qemu")
+    wanted.root("libvirt's QEMU driver needs mount namespaces of its own")
     _driver()
     with private(functools.partial(QemuLibvirtd, host=host)) as daemon:
         yield daemon

@@ -14,6 +14,6 @@ PATIENCE: float = 50.0 * FACTOR
 """Seconds."""
 
 
-def patience(times: float = 1.0) -> asyncio.Timeout:
-    """``async with patience():`` raises TimeoutError into what hangs inside.  ``times``: for many waits together."""
+def patience(times: float = 2.0) -> asyncio.Timeout:
+    """Return ``async with patience():``, which raises TimeoutError into what hangs inside; for some waits together."""
     return asyncio.timeout(times * PATIENCE)

@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from tests.support import wanted
+from tests.support.markers import needs
 from tests.support.wanted import missing, program
 
 USER = "libvirt-qemu"
@@ -64,8 +64,8 @@ GUEST = """
 @contextlib.contextmanager
 def embed_root() -> Iterator[Path]:
     """A root for ``qemu:///embed?root=...``; every QEMU that is left in it in the end is killed, by its pid."""
-    if os.geteuid() != 0:
-        pytest.skip("qemu:///embed is tested as root only: its configuration says which user QEMU runs as")
+    needs("qemu")
+    wanted.root("the configuration of qemu:///embed says which user QEMU runs as")
     if not list(Path("/usr/lib").glob(f"*/libvirt/connection-driver/{_DRIVER}")):
         missing(_DRIVER, "libvirt-daemon-driver-qemu")
     root = Path(tempfile.mkdtemp(prefix="em", dir="/tmp"))

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 from tests.support import freezing
 from tests.support.freezing import Frozen
+from tests.support.markers import needs
 from tests.support.patience import PATIENCE
 from tests.support.wanted import program
 
@@ -83,6 +84,7 @@ class Qemu:
     """One process; in a ``with`` statement it is up inside, and gone after."""
 
     def __init__(self, directory: Path, name: str, *arguments: str) -> None:
+        needs("qemu")
         self.name = name
         self.path = directory / f"{name}.qmp"
         self._side = directory / f"{name}.side"

@@ -70,6 +70,10 @@ def in_threads(rig: Rig, *acts: Callable[[], None]) -> None:
     threads = [threading.Thread(target=run, args=(act,), daemon=True) for act in acts]
     for thread in threads:
         thread.start()
-    rig.until(lambda: rig.noted("thread done") == len(acts))
+    if rig.own_thread:
+        rig.until(lambda: rig.noted("thread done") == len(acts))
+    else:  # the thread's note wakes no loop: look again by and by
+        while not rig.bridge.run(lambda: rig.noted("thread done") == len(acts), timeout=0.01):
+            assert any(thread.is_alive() for thread in threads) or rig.noted("thread done") == len(acts)
     for thread in threads:
         thread.join(PATIENCE)

@@ -23,6 +23,7 @@ from uuid import UUID, uuid4
 
 from tests.support import freezing
 from tests.support.freezing import Frozen
+from tests.support.markers import needs
 from tests.support.patience import PATIENCE
 from tests.support.xen import loaded, packages, store, table
 
@@ -63,6 +64,7 @@ class XenStandIn:
     """A stand-in that runs, from entering its context to leaving it.  ``xenstored`` is the daemon's process."""
 
     def __init__(self) -> None:
+        needs("xen")
         self.directory = Path(tempfile.mkdtemp(prefix="xen", dir="/tmp"))
         self.socket = self.directory / "run" / "socket"
         self._hidden = self.directory / "new" / "socket"
