@@ -4,6 +4,7 @@ BIN = $(VENV)/bin
 SETUP = tests/support/setup.sh $(VENV)
 # Tests wait more than they work: four workers keep two processors busy.
 PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
+QUICK = tests/unit tests/connection tests/hypervisors/sim $(addprefix tests/conformance/test_hosts.py::,TestSelect TestAsyncio)
 N ?= 3
 HOGS ?= 2
 ARGS ?=

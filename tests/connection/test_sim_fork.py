@@ -11,6 +11,8 @@ from tests.connection.sim_rig import HOSTS
 from tests.support.command import ROOT, environment
 from tests.support.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, on Python 3.12

@@ -16,6 +16,8 @@ from eventbridge.calls import Call
 from eventbridge.errors import BridgeClosed, ConnectionLost
 from tests.connection.sim_rig import HOSTS, S0, S1, Rig, World
 
+pytestmark = pytest.mark.slow
+
 ROUNDS, AT_ONCE = 50, 20
 
 

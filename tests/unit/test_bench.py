@@ -24,6 +24,8 @@ from eventbridge.benchmark.rigs import Figures, handles_only
 from eventbridge.benchmark.workloads import HOST_WORKLOADS, WORKLOADS
 from eventbridge.cli import bench
 
+pytestmark = pytest.mark.slow
+
 CELLS = [("ready-1", "ours@asyncio"), ("ready-1", "libvirt-c"), ("ready-10", "ours@asyncio")]
 
 

@@ -17,6 +17,8 @@ from eventbridge import HostUnavailable, cli
 from eventbridge.cli import terminal
 from tests.support.command import EVENTBRIDGE, environment, run
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("libvirt", "libvirtmod", "pyuv", "uvloop", "cffi", "matplotlib", "asyncio", "eventbridge.adapters")
 
 

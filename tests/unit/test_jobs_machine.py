@@ -18,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eventbridge.jobs import Change, Job, Machine, State, Ticket, Verdict
 
+pytestmark = pytest.mark.slow
+
 LETS_IN = {
     Job.MIGRATION_OUT: {Job.QUERY, Job.DESTROY, Job.ABORT, Job.SUSPEND, Job.MIGRATION_OP},
     Job.MIGRATION_IN: {Job.DESTROY},

@@ -23,6 +23,8 @@ from eventbridge.testing.rules import cited, names_of_tests, shown_by
 from tests.support.command import environment
 from tests.support.patience import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = 'pytest_plugins = ["eventbridge.testing.plugin"]\n'
 INI = "[pytest]\naddopts = -q -p no:cacheprovider -p no:hypothesispytest\nfilterwarnings = error\n"
 

@@ -19,6 +19,8 @@ from eventbridge.domain import DomainInfo, DomainRef
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.events import Kind
 
+pytestmark = pytest.mark.slow
+
 HOSTS = ("asyncio", "libuv", "select")
 numbers = itertools.count()
 
