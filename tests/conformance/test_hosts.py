@@ -16,6 +16,7 @@ from eventbridge.host import HostLoop
 from eventbridge.poll_fallback import PollPoller
 from eventbridge.poller import PollerProtocol
 from eventbridge.testing import HostConformance
+from tests.support import wanted
 
 MakeHost = Callable[[], HostLoop]
 
@@ -89,7 +90,7 @@ class TestLibuv(HostConformance):
 
     @pytest.fixture
     def make_host(self) -> MakeHost:
-        pytest.importorskip("pyuv", reason="pyuv is not built here: make test builds it where there is a compiler")
+        wanted.module("pyuv")
         return LibuvHost
 
 

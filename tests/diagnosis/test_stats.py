@@ -13,6 +13,7 @@ from eventbridge.diagnosis.origin import owner
 from eventbridge.handles import Handle
 from eventbridge.mailbox import Mailbox
 from eventbridge.testing import FakeClock, SteppingHost
+from tests.support import wanted
 from tests.support.patience import PATIENCE
 
 R = Events.READABLE
@@ -76,7 +77,7 @@ def test_what_no_library_of_ours_has_registered_is_the_application_s(callback: A
 
 
 def test_libvirt_s_are_known_by_its_free_or_by_its_callback() -> None:
-    pytest.importorskip("libvirt")
+    wanted.module("libvirt")
     from eventbridge.adapters.hypervisors.libvirt import hooks
 
     invoke, free = hooks._invoke_handle, hooks._free

@@ -80,6 +80,10 @@ if [ "$what" != demo ]; then
     say "building PyGObject (about 20 s)" # from 3.51 on it wants girepository-2.0, which Debian 12 does not have
     pip install 'PyGObject<3.51' gbulb || say "PyGObject could not be built: the glib host is left out"
 fi
+if [ "$what" != demo ]; then
+    say "fetching Xen's libraries (about 10 s), after which the tests need no network"
+    "$venv/bin/python" -m tests.support.xen.packages || say "Xen is left out"
+fi
 for part in demo test dev; do # what is more has in it what is less
     touch "$venv/.made-for-$part-$made"
     [ "$part" = "$what" ] && break

@@ -23,6 +23,7 @@ from eventbridge.benchmark.results import Results
 from eventbridge.benchmark.rigs import Figures, handles_only
 from eventbridge.benchmark.workloads import HOST_WORKLOADS, WORKLOADS
 from eventbridge.cli import bench
+from tests.support import wanted
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +107,7 @@ def libvirtd() -> Iterator[str]:
         with private_libvirtd() as uri:
             yield uri
     except NoLibvirtd as reason:
-        pytest.skip(str(reason))
+        wanted.absent(str(reason))
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
@@ -114,7 +115,7 @@ def test_every_workload_gives_every_figure_it_promises(workload: str, request: p
     contender = WORKLOADS[workload].contenders[0]
     reason = CONTENDERS[contender].missing()
     if reason is not None:
-        pytest.skip(reason)
+        wanted.absent(reason)
     uri = request.getfixturevalue("libvirtd") if WORKLOADS[workload].needs_libvirtd else None
     found = launch_worker(workload, contender, 0.01, uri)
     if "limit is" in found.get("left_out", ""):
@@ -127,7 +128,7 @@ def test_every_workload_gives_every_figure_it_promises(workload: str, request: p
 def test_every_contender_dispatches(contender: str) -> None:
     reason = CONTENDERS[contender].missing()
     if reason is not None:
-        pytest.skip(reason)
+        wanted.absent(reason)
     workload = next(name for name in ("ready-10", "core-10", "host-10") if contender in WORKLOADS[name].contenders)
     figures = launch_worker(workload, contender, 0.01)["figures"]
     assert figures["per_second"] > 0
@@ -138,7 +139,7 @@ def test_every_contender_dispatches(contender: str) -> None:
 def test_every_contender_adds_updates_and_removes(workload: str, contender: str) -> None:
     reason = CONTENDERS[contender].missing()
     if reason is not None:
-        pytest.skip(reason)
+        wanted.absent(reason)
     found = launch_worker(workload, contender, 0.01)
     assert "limit is" in found.get("left_out", "") or all(rate > 0 for rate in found["figures"].values()), found
 

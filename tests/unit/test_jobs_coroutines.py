@@ -13,6 +13,7 @@ import pytest
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.errors import HostUnavailable, HypervisorError, JobBusy, JobTimeout
 from eventbridge.jobs import AsyncHold, Job, Jobs, State, Ticket
+from tests.support import wanted
 from tests.support.patience import PATIENCE
 
 
@@ -27,7 +28,7 @@ def jobs() -> Iterator[Jobs]:
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     factory = asyncio.new_event_loop
     if request.param == "uvloop":
-        factory = pytest.importorskip("uvloop").new_event_loop
+        factory = wanted.module("uvloop").new_event_loop
 
     def run(work: Callable[[], Awaitable[Any]]) -> Any:
         async def patiently() -> Any:

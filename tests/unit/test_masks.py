@@ -8,11 +8,12 @@ import pytest
 
 from eventbridge import Events
 from eventbridge.masks import ALL, EFFECTIVE, FROM_KERNEL, TO_KERNEL, effective
+from tests.support import wanted
 
 
 def test_the_first_four_are_libvirts() -> None:
     """H2: so that a mask crosses into libvirt unchanged."""
-    libvirt = pytest.importorskip("libvirt", reason="pip install libvirt-python")
+    libvirt = wanted.module("libvirt")
     assert Events.READABLE == libvirt.VIR_EVENT_HANDLE_READABLE
     assert Events.WRITABLE == libvirt.VIR_EVENT_HANDLE_WRITABLE
     assert Events.ERROR == libvirt.VIR_EVENT_HANDLE_ERROR

@@ -6,7 +6,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support import cache, debs
 from tests.support.wanted import program
@@ -60,3 +63,17 @@ def stand_in() -> Path:
             raise RuntimeError(f"the hypercall stand-in does not compile: {done.stderr}")
 
     return cache.once(f"xen-stand-in-{checksum.hexdigest()[:12]}", build) / LIBRARY
+
+
+def main() -> int:
+    """Fetch the packages and build the stand-in, so that the tests need no network."""
+    try:
+        stand_in()
+    except (pytest.fail.Exception, pytest.skip.Exception, RuntimeError) as error:
+        print(f"packages: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
