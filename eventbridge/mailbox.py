@@ -29,6 +29,7 @@ class Mailbox:
         self._bridge = bridge
         self._steps: collections.deque[Step] = collections.deque()
         self._collector = 0  # the thread that will take what it puts itself
+        self._finished = False
         self._timeout = bridge.add_timeout(-1, self._due)
 
     @hook_side
@@ -37,7 +38,13 @@ class Mailbox:
         never be, for the mailbox or the bridge is closed.  What it raises is the bridge's to report (D4).
         """
         self._steps.append(step)
-        return self._collector == threading.get_ident() or self._wake()
+        if self._collector == threading.get_ident() or self._wake():
+            return True
+        try:
+            self._steps.remove(step)
+        except ValueError:  # somebody has emptied it meanwhile: `finish` has taken it, `close` has dropped it
+            return self._finished
+        return False
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
@@ -55,6 +62,23 @@ class Mailbox:
     def close(self) -> None:
         """Drop what is left.  Any thread; idempotent."""
         self._steps.clear()
+        self._remove()
+
+    @loop_side
+    def finish(self) -> None:
+        """Close, but take all that was put first, so that each step for which `put` has returned True is taken."""
+        self._finished = True
+        self._remove()  # first: from here on `put` returns False
+        error: BaseException | None = None
+        while self._steps:
+            try:
+                self._steps.popleft()()
+            except Exception as raised:
+                error = error or raised
+        if error is not None:  # the bridge's to report; the others of several are lost
+            raise error
+
+    def _remove(self) -> None:
         with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
             self._bridge.remove_timeout(self._timeout)
 

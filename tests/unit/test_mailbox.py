@@ -116,3 +116,41 @@ def test_a_closed_mailbox_takes_nothing_and_leaves_nothing(host: SteppingHost, b
 def test_a_mailbox_of_a_closed_bridge_says_so(bridge: Bridge, mailbox: Mailbox) -> None:
     bridge.close()
     assert mailbox.put(lambda: None) is False
+
+
+def test_a_mailbox_that_finishes_takes_what_was_put_first(host: SteppingHost, bridge: Bridge) -> None:
+    """Also what is put behind the step that finishes it, in the same pass."""
+    mailbox = Mailbox(bridge)
+    taken: list[str] = []
+    mailbox.put(mailbox.finish)
+    assert mailbox.put(lambda: taken.append("behind it"))
+    host.step_until_idle()
+    assert taken == ["behind it"]
+    assert mailbox.put(lambda: taken.append("never")) is False
+    host.step_until_idle()
+    assert taken == ["behind it"]
+    assert bridge.is_empty()
+
+
+def test_while_a_mailbox_finishes_a_step_is_refused_or_taken_once(host: SteppingHost, bridge: Bridge) -> None:
+    mailbox = Mailbox(bridge)
+    taken: list[str] = []
+    refused: list[bool] = []
+
+    def puts() -> None:
+        refused.append(not mailbox.put(lambda: taken.append("late")))
+
+    mailbox.put(puts)
+    mailbox.finish()
+    assert (refused, taken) == ([True], [])
+    assert bridge.is_empty()
+
+
+def test_a_step_that_raises_keeps_no_other_from_its_turn_when_a_mailbox_finishes(bridge: Bridge) -> None:
+    mailbox = Mailbox(bridge)
+    taken: list[str] = []
+    mailbox.put(lambda: 1 / 0)
+    mailbox.put(lambda: taken.append("the next"))
+    with pytest.raises(ZeroDivisionError):
+        mailbox.finish()
+    assert taken == ["the next"]
