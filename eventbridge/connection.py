@@ -30,6 +30,7 @@ from .drivers import Session
 from .errors import BridgeClosed, BridgeForked, ConnectionLost, EventBridgeError, NoSuchDomain, UnknownHandle
 from .events import DomainEvent, Emit, Kind
 from .host import HostLoop
+from .job_events import JobEvents
 from .jobs import Jobs, Ticket
 from .known import Known, Told
 from .link import Link, LinkState
@@ -71,6 +72,7 @@ class Connection:
         self.known = Known()
         self.under_way: dict[Request, None] = {}
         self._mailbox = Mailbox(bridge)
+        self._job_events = JobEvents(self.known, self.jobs, self._tell, self._mailbox.put)
         self._passes = bridge.add_timeout(-1, self._pass)
         self._audit_seconds = audit
         self._audit = bridge.add_timeout(-1, self._look_again)
@@ -159,8 +161,8 @@ class Connection:
         return self.bridge.host
 
     def close(self) -> Call[None]:
-        """Tell no more events, let nothing more be asked, and let go of the hypervisor; what is under way fails with
-        `ConnectionLost`.  Idempotent.
+        """Tell no more events but the ends of the jobs that have begun, let nothing more be asked, and let go of the
+        hypervisor; what is under way fails with `ConnectionLost`.  Idempotent.
         """
         if self._closing is None:
             self._closing = self.new_call("close")
@@ -246,10 +248,10 @@ class Connection:
         self._mailbox.put(self._link.suspect)
 
     def job_began(self, doing: Doing) -> None:
-        self._mailbox.put(lambda: self._job(Kind.JOB_STARTED, doing, None))
+        self._job_events.began(doing)
 
     def job_ended(self, doing: Doing, error: BaseException | None) -> None:
-        self._mailbox.put(lambda: self._job(Kind.JOB_ENDED, doing, error))
+        self._job_events.ended(doing, error)
 
     # -- the loop's thread from here on; `link.LinkOwner`
 
@@ -266,14 +268,8 @@ class Connection:
             resync.touched(event)
             if resync.is_echo(event):
                 return
-        if event.kind in (Kind.JOB_STARTED, Kind.JOB_ENDED) and self._is_ours(event):
-            return  # told already, or soon, with its operation and how it ended
-        self._tell(event.kind, event.domain, event.reason, event.raw, event.synthetic, event.at)
-
-    def _is_ours(self, event: DomainEvent) -> bool:
-        """Is a long job of our own under way on that domain?"""
-        running = None if event.domain is None else self.jobs.running(self.known.key(event.domain))
-        return running is not None and running.async_ is not None
+        if self._job_events.lets_pass(event):
+            self._tell(event.kind, event.domain, event.reason, event.raw, event.synthetic, event.at)
 
     def link_lost(self, session: Session | None, reason: str | None, words: str) -> None:
         if self._resync is not None:
@@ -282,11 +278,13 @@ class Connection:
         self._lost_at = self._lost_at or time.monotonic()
         self._refuse_all()
         self._tell(Kind.CONNECTION_LOST, None, reason, {"error": words})
+        self._job_events.lose_theirs(words)
         self._fail_opening(ConnectionLost(f"{self.uri}: {words}"))
 
     def link_failed(self, error: Exception) -> None:
         self._fail_opening(error)
-        self.after_passes(self._end_streams)  # what is on its way to be told goes first
+        # What is on its way to be told goes first, and so does the end of each job that was told to have begun.
+        self.after_passes(lambda: self._job_events.when_none_is_open(self._end_streams))
 
     def _end_streams(self) -> None:
         for stream in self._streams:
@@ -370,6 +368,8 @@ class Connection:
         synthetic: bool = False,
         at: float | None = None,
     ) -> None:
+        if kind is Kind.STOPPED and ref is not None:
+            self._job_events.domain_ended(self.known.key(ref))
         self._sequence += 1
         event = DomainEvent(
             kind, ref, reason, self.uri, self._sequence, time.time() if at is None else at, synthetic, raw
@@ -389,16 +389,6 @@ class Connection:
             except Exception as error:
                 self._report(error, f"of a subscriber, told of {event}")
 
-    def _job(self, kind: Kind, doing: Doing, error: BaseException | None) -> None:
-        assert doing.job is not None
-        raw = {"job": doing.job.value, "operation": doing.operation}
-        if error is not None:
-            raw["error"] = str(error)
-        known = self.known.get(doing.key)
-        ended = "completed" if error is None else _ENDS.get(type(error).__name__, "failed")
-        reason = doing.operation if kind is Kind.JOB_STARTED else ended
-        self._tell(kind, doing.domain if known is None else known.ref, reason, raw)
-
     # -- the end
 
     def leave(self, stream: EventStream) -> None:
@@ -410,9 +400,9 @@ class Connection:
         self._link.close(self._closed)
         self._refuse_all()
         self.opened.settle(None, ConnectionLost(f"{self.uri}: it was closed before it had opened"))
-        streams, self._streams, self._subscribers = self._streams, (), ()
-        for stream in streams:
-            stream.end()
+        self._job_events.close(self.lost())
+        self._end_streams()
+        self._streams, self._subscribers = (), ()
 
     def _closed(self) -> None:
         """The session is closed: on a thread of its own."""
@@ -427,11 +417,14 @@ class Connection:
         self._closing.settle(None)
         # What was to be told goes first: the mailbox takes it in order.
         if not self._mailbox.put(self._let_go):
-            self._let_go()
+            self._mailbox.close()
+            self._on_close()
 
     def _let_go(self) -> None:
-        self._mailbox.close()
-        self._on_close()
+        try:
+            self._mailbox.finish()  # a call that ends just now is told so
+        finally:
+            self._on_close()
 
     def _refuse_all(self) -> None:
         """What the session was at it will not answer any more."""
@@ -452,9 +445,6 @@ class Connection:
             if name_or_uuid in (info.domain.name, info.domain.uuid) or name_or_uuid.lower() == info.domain.uuid:
                 return Domain(self, info.domain)
         raise NoSuchDomain(f"{self.uri}: there is no domain {name_or_uuid!r}", operation="domain", domain=name_or_uuid)
-
-
-_ENDS = {"JobAborted": "aborted", "JobTimeout": "timeout", "ConnectionLost": "lost"}
 
 
 class _Plain:

@@ -195,7 +195,9 @@ class Migration:
 
     def _confirmed(self, arrived: Domain, call: Call[None]) -> None:
         here, there = self._source, self._destination
-        if call.error is None or (here.has_ended and not isinstance(call.error, ConnectionLost)):
+        # Where the connection is lost, the end that was asked for may have come before that.
+        ended = here.was_seen_to_end if isinstance(call.error, ConnectionLost) else here.has_ended
+        if call.error is None or ended:
             self._end(arrived, None)
             return
         failure = self._failure(call.error, "ending", here)

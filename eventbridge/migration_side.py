@@ -46,6 +46,7 @@ class Side:
         self._released = False
         self._error: BaseException | None = None
         self._timer = 0
+        self._was_known = False
 
     @property
     def uri(self) -> str:
@@ -60,6 +61,13 @@ class Side:
         """Does it run no more, as the events of its hypervisor say?"""
         known = self.connection.known.get(self.key)
         return known is None or not known.runs
+
+    @property
+    def was_seen_to_end(self) -> bool:
+        """Has its hypervisor reported, since the job began, that it runs no more?  That stays known when the connection
+        is lost; `has_ended` also holds for a domain that this connection has never known.
+        """
+        return self._was_known and self.has_ended
 
     # -- its job
 
@@ -77,6 +85,7 @@ class Side:
         """It is."""
         self._disarm()
         self._ticket = ticket
+        self._was_known = not self.has_ended
         self.connection.job_began(self)
 
     def report(self, progress: Progress) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import collections
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ from eventbridge.requests import Request
 from tests.support.patience import PATIENCE
 
 STATES = {"start": Kind.STARTED, "suspend": Kind.SUSPENDED, "resume": Kind.RESUMED, "destroy": Kind.STOPPED}
-OPERATIONS = frozenset([*STATES, "list", "info", "save", "define", "undefine"])
+MIGRATES = frozenset("migrate migrate_prepare migrate_finish migrate_cancel migrate_confirm".split())
+OPERATIONS = frozenset([*STATES, *MIGRATES, "list", "info", "save", "define", "undefine"])
 
 
 def uuid(number: int) -> str:
@@ -105,6 +107,8 @@ class Scripted:
         operation, key = request.operation, request.domain and request.domain.uuid
         if operation == "list":
             request.answer(list(self.domains.values()))
+        elif operation in MIGRATES:
+            request.answer(self._step_of_migration(request))
         elif key not in self.domains:
             request.refuse(NoSuchDomain(f"{self.uri}: there is no domain {key}", operation=operation))
         elif operation == "info":
@@ -113,6 +117,14 @@ class Scripted:
             self._do(request, operation, key)
         else:
             request.refuse(HypervisorError(f"{operation}: not in the script", operation=operation))
+
+    def _step_of_migration(self, request: Request) -> object:
+        """It always succeeds; what happens to the domain is the test's to say."""
+        if request.operation == "migrate_prepare":
+            return "scripted:there"
+        if request.operation == "migrate_finish":
+            return DomainInfo(request.arguments["source"], State.RUNNING, persistent=False)
+        return None
 
     def _do(self, request: Request, operation: str, key: str) -> None:
         runs = self.domains[key].state is not State.STOPPED
@@ -138,9 +150,11 @@ class ScriptedSession:
         self.gone = False
         """It refuses everything, and does not say why."""
 
-    def emit(self, kind: Kind, ref: DomainRef | None, reason: str | None = None) -> None:
+    def emit(
+        self, kind: Kind, ref: DomainRef | None, reason: str | None = None, raw: Mapping[str, Any] | None = None
+    ) -> None:
         self._sequence += 1
-        self._held.append(DomainEvent(kind, ref, reason, self._hypervisor.uri, self._sequence, 0.0))
+        self._held.append(DomainEvent(kind, ref, reason, self._hypervisor.uri, self._sequence, 0.0, raw=raw or {}))
         if not self._hypervisor.holds_events or kind is Kind.CONNECTION_LOST:
             self.release()
 
