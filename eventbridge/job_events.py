@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .asking import Doing
 from .domain import DomainRef
-from .errors import ConnectionLost
+from .errors import ConnectionLost, JobAborted, JobTimeout
 from .events import DomainEvent, Kind
 from .jobs import Jobs
 from .known import Key, Known
@@ -32,8 +32,13 @@ from .mailbox import Step
 LOST = "lost"
 """The reason of an end that nobody has seen."""
 
-# The reason of an end, by the class of its error; other errors are a failure.
-_REASONS = {"JobAborted": "aborted", "JobTimeout": "timeout", "ConnectionLost": LOST}
+# The reason of an end, by the class of its error, which may be a driver's own below one of these; other errors are a
+# failure.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (JobAborted, "aborted"),
+    (JobTimeout, "timeout"),
+    (ConnectionLost, LOST),
+)
 
 
 class Tell(Protocol):
@@ -114,7 +119,7 @@ class JobEvents:
         if doing not in self._open:  # it was emitted as lost, or its beginning never was
             return
         del self._open[doing]
-        reason = "completed" if error is None else _REASONS.get(type(error).__name__, "failed")
+        reason = _reason(error)
         if doing.key in self._echoed:
             self._echoed.discard(doing.key)
         elif reason in ("completed", LOST) and doing.key in self._known:
@@ -211,3 +216,9 @@ class JobEvents:
         for doing in list(self._open):
             self._end(doing, error)
         self.lose_theirs(str(error))
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return "completed"
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "failed")
