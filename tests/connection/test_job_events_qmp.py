@@ -4,6 +4,7 @@ the stream has before it ends.  The QEMU is a scripted one; see test_job_events_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ ANSWER = "answer"
 BEGUN = {"event": "JOB_STATUS_CHANGE", "data": {"id": "copy", "status": "created"}}
 CONCLUDED = {"event": "JOB_STATUS_CHANGE", "data": {"id": "copy", "status": "concluded"}}
 QUIT = {"event": "SHUTDOWN", "data": {"guest": False, "reason": "host-qmp-quit"}}
+GUEST = {"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-shutdown"}}
+FOUND = {"query-migrate": {"status": "completed"}, "query-status": {"status": "running"}}
 
 
 def migration(status: str) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class Scene:
 
     def _on_command(self, command: dict[str, Any]) -> bytes | None:
         if self._peer.commands[-1] == "query-migrate" and "query-migrate" not in self._acts:
-            return line({"return": {"status": "completed"}, "id": command["id"]})
+            return line({"return": FOUND["query-migrate"], "id": command["id"]})
         acts = self._acts.get(self._peer.commands[-1])
         if acts is None:
             return None
@@ -53,8 +56,7 @@ class Scene:
             elif act == CLOSE:
                 self.close()
             elif act == ANSWER:
-                found = {"status": "completed"} if self._peer.commands[-1] == "query-migrate" else {}
-                self._peer.say(line({"return": found, "id": command["id"]}))
+                self._peer.say(line({"return": FOUND.get(self._peer.commands[-1], {}), "id": command["id"]}))
             else:
                 self._peer.say(line(act))
         return b""
@@ -168,3 +170,24 @@ def began(hv: Connection, then: Callable[[], Any]) -> Any:
 
     unsubscribe = hv.subscribe(on_event)
     return ended
+
+
+def test_what_a_qemu_says_while_it_is_opened_comes_before_its_end(peer: Peer) -> None:
+    """Its guest shuts down while it answers the first questions, and it has gone before the loop knows of it."""
+    Scene(peer, query_status=[GUEST, ANSWER, EOF])
+
+    async def main() -> list[str]:
+        async with patience(50):
+            hv = eventbridge.connect(peer.uri, reconnect=None)
+            stream = hv.events()
+            with contextlib.suppress(ConnectionLost):
+                await hv.opened
+            events = [str(event) async for event in stream]
+            await hv.close()
+            return events
+
+    assert asyncio.run(main()) == [
+        "stand-in shutdown (guest)",
+        "stand-in stopped (shutdown)",
+        "- connection_lost (eof)",
+    ]
