@@ -166,10 +166,7 @@ class JobEvents:
 
     def _job_of(self, event: DomainEvent) -> _Job:
         key = None if event.domain is None else self._known.key(event.domain)
-        data = event.raw.get("data")  # QEMU's events have one
-        found = data if isinstance(data, Mapping) else event.raw
-        # QEMU's jobs have an id, libvirt's block jobs are named by their disk.
-        return _Job(key, str(event.raw.get("event")), str(found.get("id") or found.get("disk") or ""))
+        return _Job(key, *name_of(event))
 
     def _is_ours(self, key: Key | None) -> bool:
         """Is a long job of our own under way on that domain, or is its end still to be emitted?"""
@@ -216,6 +213,19 @@ class JobEvents:
         for doing in list(self._open):
             self._end(doing, error)
         self.lose_theirs(str(error))
+
+
+def name_of(event: DomainEvent) -> tuple[str, str]:
+    """What a job event's raw one says of which job it is about: the raw one's name, and the job's id where it has one;
+    of a job of ours its operation.
+    """
+    raw = event.raw.get("began", event.raw)
+    if "event" not in raw:
+        return "", str(raw.get("operation", ""))
+    data = raw.get("data")  # QEMU's events have one
+    found = data if isinstance(data, Mapping) else raw
+    # QEMU's jobs have an id, libvirt's block jobs are named by their disk.
+    return str(raw["event"]), str(found.get("id") or found.get("disk") or "")
 
 
 def _reason(error: BaseException | None) -> str:

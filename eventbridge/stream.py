@@ -4,6 +4,7 @@ A subscriber that does not keep up must neither hold the others up nor fill the 
 missed.  So at the bound its queue takes no more; how many events it missed is counted, and of the domains that they
 were about it is remembered how they were before.  When the subscriber has read what is queued, it is told the count,
 then the difference as synthetic events, and goes on with the stream: the state that its stream implies is true again.
+The ends of the jobs that it was told had begun are part of that.
 
 All of it belongs to the loop's thread, but for taking, which is done in a task.  That is the loop's, too, unless the
 bridge has moved away from the task's loop (D9): then the queue alone is shared by two threads, and what else a reader
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 from .bell import Bell
@@ -23,12 +24,15 @@ from .domain import DomainInfo
 from .errors import EventBridgeError
 from .events import DomainEvent, Kind
 from .host import AwaitingHost, HostLoop, awaiting
+from .job_events import name_of
 from .known import Key, Known, KnownDomain, Told, difference
 
 LIMIT = 10_000
 """Events that wait for a subscriber, unless it says otherwise."""
 LAGGED = "lagged"
 """The reason of the event, of kind ``other``, that says how many were missed."""
+
+_JOB = frozenset((Kind.JOB_STARTED, Kind.JOB_ENDED))
 
 OnFull: TypeAlias = Literal["resync", "raise"]
 
@@ -63,6 +67,10 @@ class _Lag:
     last: int = 0
     missed: int = 0
     before: dict[Key, KnownDomain | None] = field(default_factory=dict)
+    jobs: dict[Hashable, list[DomainEvent]] = field(default_factory=dict)
+    """By job, what its reader must be told: the end of one that it was told had begun, the beginning of one that goes
+    on.  A job that has begun and ended since is not there.
+    """
 
 
 class EventStream:
@@ -82,6 +90,7 @@ class EventStream:
         self._catching_up: Iterator[DomainEvent] | None = None
         self._bell = Bell()
         self._ended = False
+        self._jobs: set[Hashable] = set()  # of which the reader was told that they have begun, and not that they ended
         self.missed = 0
         """Events that it was not given, because it did not keep up."""
 
@@ -98,6 +107,8 @@ class EventStream:
             return
         if self._lag is None and len(self._queue) < self._limit:
             self._queue.append(event)
+            if event.kind in _JOB:
+                self._note(event, (key, *name_of(event)))
         else:
             self._miss(event, key, before)
         if self._bell.waits:
@@ -117,6 +128,26 @@ class EventStream:
         self.missed += 1
         if key is not None:
             lag.before.setdefault(key, before)
+        if event.kind in _JOB:
+            self._miss_job(lag, event, (key, *name_of(event)))
+
+    def _note(self, event: DomainEvent, job: Hashable) -> None:
+        """Its reader is told."""
+        if event.kind is Kind.JOB_STARTED:
+            self._jobs.add(job)
+        else:
+            self._jobs.discard(job)
+
+    def _miss_job(self, lag: _Lag, event: DomainEvent, job: Hashable) -> None:
+        missed = lag.jobs.setdefault(job, [])
+        if event.kind is Kind.JOB_STARTED:
+            missed.append(event)
+        elif missed and missed[-1].kind is Kind.JOB_STARTED:
+            missed.pop()
+        elif not missed and job in self._jobs:
+            missed.append(event)
+        if not missed:
+            del lag.jobs[job]
 
     # -- the subscriber's
 
@@ -203,12 +234,17 @@ class EventStream:
             for key, before in lag.before.items()
             for told in difference(before, _as_info(self._feed.known.get(key)))
         ]
-        self._catching_up = self._catch_up(lag, told)
+        jobs = [(job, event) for job, missed in lag.jobs.items() for event in missed]
+        for job, event in jobs:  # no difference between states shows a job
+            self._note(event, job)
+        self._catching_up = self._catch_up(lag, [event for _, event in jobs], told)
 
-    def _catch_up(self, lag: _Lag, told: list[Told]) -> Iterator[DomainEvent]:
+    def _catch_up(self, lag: _Lag, jobs: list[DomainEvent], told: list[Told]) -> Iterator[DomainEvent]:
         now = time.time()
         raw = {"missed": lag.missed, "first": lag.first, "last": lag.last}
         yield DomainEvent(Kind.OTHER, None, LAGGED, self._feed.uri, lag.last, now, True, raw)
+        for event in jobs:
+            yield replace(event, sequence=lag.last, synthetic=True)
         for kind, domain, reason in told:
             yield DomainEvent(kind, domain, reason, self._feed.uri, lag.last, now, True, raw)
 

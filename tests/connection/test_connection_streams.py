@@ -86,6 +86,33 @@ def test_a_domain_that_came_and_went_meanwhile_is_not_told_of(desk: Desk) -> Non
     assert told(slow) == ["d1 suspended", "- other (lagged) *"]
 
 
+def test_a_slow_reader_is_told_the_end_of_a_job_that_it_knows_has_begun(desk: Desk) -> None:
+    """Of the jobs that have begun meanwhile it is told only of those that go on."""
+    slow = desk.connection.events(limit=1)
+    job = {"event": "JOB_STATUS_CHANGE", "data": {"id": "copy"}}
+    other = {"event": "JOB_STATUS_CHANGE", "data": {"id": "backup"}}
+    (session,) = desk.hypervisor.sessions
+    ref = desk.hypervisor.domains[D1].domain
+    for kind, raw in (
+        (Kind.JOB_STARTED, job),
+        (Kind.JOB_STARTED, other),
+        (Kind.JOB_ENDED, other),
+        (Kind.JOB_ENDED, job),
+        (Kind.JOB_STARTED, job),
+    ):
+        session.emit(kind, ref, "theirs", raw)
+    desk.settle()
+    assert told(slow) == [
+        "d1 job_started (theirs)",
+        "- other (lagged) *",
+        "d1 job_ended (theirs) *",
+        "d1 job_started (theirs) *",
+    ]
+    session.emit(Kind.JOB_ENDED, ref, "theirs", job)
+    desk.settle()
+    assert told(slow) == ["d1 job_ended (theirs)"]
+
+
 def test_a_reader_may_ask_to_be_ended_instead(desk: Desk) -> None:
     stream = desk.connection.events(limit=1, on_full="raise")
     happen(desk, (Kind.SUSPENDED, D1), (Kind.RESUMED, D1), (Kind.SUSPENDED, D1))

@@ -43,7 +43,9 @@ class End:
         self.desk = Desk(self.hypervisor, host, reconnect=None)
         self.desk.open()
         self.stream: EventStream = self.desk.connection.events()
+        self.slow: EventStream = self.desk.connection.events(limit=2)
         self.hypervisor.holds_answers = True
+        self.late: list[DomainEvent] = []
         self.closed = False
         self._copies = self._echoes = False
 
@@ -119,6 +121,12 @@ class End:
         if self._echoes:
             self._echoes = False
             self.emit(Kind.JOB_ENDED, ECHO)
+
+    def read(self) -> None:
+        """One event, by a reader that does not keep up."""
+        event = self.slow.take()
+        if event is not None:
+            self.late.append(event)
 
     # -- what was told
 
@@ -231,7 +239,7 @@ def test_a_migration_to_a_connection_that_is_being_closed_ends() -> None:
 # -- every story
 
 
-NAMES = "answer refuse lose die close copy echo_begin echo_end echo_and_answer answer_and_echo".split()
+NAMES = "answer refuse lose die close copy echo_begin echo_end echo_and_answer answer_and_echo read".split()
 steps = st.one_of(
     st.just("turn"),
     st.sampled_from([f"{name} {end}" for name in NAMES for end in ("here", "there")]),
@@ -282,6 +290,8 @@ def check(end: End) -> None:
     assert open_after(told) == open_after(end.desk.events) == [], [str(event) for event in told]
     assert end.stream._ended
     assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    late = end.late + list(iter(end.slow.take, None))
+    assert open_after(late) == [], [str(event) for event in late]
 
 
 def reasons_agree(end: End, operation: str, calls: list[LongCall[Any]]) -> None:
