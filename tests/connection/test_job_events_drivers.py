@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.connection.seed import patience
 
 import eventbridge
 from eventbridge.adapters.hypervisors.sim import control
@@ -19,7 +20,6 @@ from eventbridge.domain import State
 from eventbridge.events import Kind
 from eventbridge.jobs.table import ASYNC
 from eventbridge.operations import OPERATIONS
-from tests.connection.seed import patience
 from tests.connection.xen_rig import WAYS
 from tests.support import qmp_qemu
 from tests.support.libvirtd import private_libvirtd

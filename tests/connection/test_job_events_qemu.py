@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.connection.seed import patience, until_under_way
 
 import eventbridge
 from eventbridge import Domain, LongCall
 from eventbridge.dispatcher import BUDGET_CALLBACKS
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
-from tests.connection.seed import patience, until_under_way
 from tests.support import qmp_qemu
 from tests.support.proxy import Proxy, proxied
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu

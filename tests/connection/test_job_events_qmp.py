@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.connection.seed import patience
 
 import eventbridge
 from eventbridge import Connection, Domain, EventStream
 from eventbridge.errors import ConnectionLost
-from tests.connection.seed import patience
 from tests.support import qmp_qemu
 from tests.support.qmp_peer import Peer, line
 

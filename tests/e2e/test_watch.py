@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -131,13 +132,16 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(no_color: str) ->
     command = [*EVENTBRIDGE, "watch", SIM]
     env = {**environment(), "NO_COLOR": no_color}
     with subprocess.Popen(command, stdout=terminal, stderr=subprocess.DEVNULL, env=env) as watch:
+        os.close(terminal)  # so that reading ours ends with the process
         shown = b""
         while b"booted" not in shown:
             shown += os.read(ours, 65536)
         watch.terminate()
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while os.read(ours, 65536):  # or it might wait for room on the terminal for ever
+                pass
         assert watch.wait(PATIENCE) == 0
     os.close(ours)
-    os.close(terminal)
     assert (b"\x1b[32mstarted" in shown) is not bool(no_color)
     assert (b"  started" in shown) is bool(no_color)
 

@@ -19,7 +19,7 @@ from eventbridge.testing.stress import fleet, shutdown
 from eventbridge.testing.stress.faults import ALL
 from eventbridge.testing.stress.plan import NEW_BRIDGE, HostReport, Plan
 from eventbridge.testing.stress.script import Script, load
-from tests.support.patience import PATIENCE
+from tests.support.command import Running
 
 QUICK = "--handles 60 --threads 2 --seed 7"
 
@@ -153,17 +153,17 @@ def test_ctrl_c_ends_it_with_what_was_seen_so_far(host: str) -> None:
     """The row is there, clean; the hosts that were to come are left out, and no process is left."""
     command = [sys.executable, "-m", "eventbridge", "stress", "--for", "50", "--faults", "restart"]
     command += ["--handles", "60", "--threads", "2", "--seed", "4", "--loop", host, "libuv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert running.stdout is not None
-            assert running.stdout.readline().startswith("seed ")
-            child = wait_for(lambda: children(running.pid))
-            running.send_signal(signal.SIGINT)
-            told, complaints = running.communicate(timeout=PATIENCE)
+            running = Running(process)
+            assert running.shows(1)[0].startswith("seed ")
+            child = wait_for(lambda: children(process.pid))
+            running.send(signal.SIGINT)
+            code, told, complaints = running.ends()
         finally:
-            running.kill()
+            process.kill()
     assert [line.split()[0] for line in told.splitlines()] == ["host", host]
-    assert running.returncode == 0, complaints
+    assert code == 0, complaints
     assert complaints == ""
     assert not any(Path(f"/proc/{pid}").exists() for pid in child)
 

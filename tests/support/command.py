@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -45,7 +46,7 @@ def run(*command: str, env: dict[str, str] | None = None) -> subprocess.Complete
 
 
 class Running:
-    """One that runs: what it says is waited for line by line."""
+    """One that runs: what it says is waited for line by line, and by one reader: ``stdout`` and ``stderr``."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -72,9 +73,34 @@ class Running:
         self.process.send_signal(number)
 
     def ends(self) -> tuple[int, str, str]:
-        """Exit code, and the rest of standard output and of standard error."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out, err
+        """Exit code, and the rest of standard output and of standard error: all that was not read yet."""
+        rests = _Rest(self.stdout), _Rest(self.stderr)
+        code = self.process.wait(PATIENCE)
+        out, err = (rest.text() for rest in rests)
+        return code, out, err
+
+
+class _Rest:
+    """What is left of a pipe, read on a thread of its own, so that whoever writes to another is not held up.
+
+    Through the same file object as the lines before: `Popen.communicate` reads the pipe itself, and what that object
+    has read ahead is lost.
+    """
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+        self._read: list[str] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._read.append(self._pipe.read())
+
+    def text(self) -> str:
+        """When the other end is closed."""
+        self._thread.join(PATIENCE)
+        assert self._read, "somebody else has the other end of the pipe"
+        return self._read[0]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from eventbridge.events import DomainEvent, Emit
 from tests.support.patience import PATIENCE
 
 HOSTS = ("asyncio", "libuv", "select")
+MORE = 5
+"""Passes of the loop after what was expected has come."""
 
 DOMAIN = "<domain type='test'><name>{}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
 
@@ -44,6 +46,14 @@ class Watched:
     def wait_for(self, *expected: str) -> None:
         """Exactly these, and in this order."""
         self.bridge.run(until=lambda: len(self.events) >= len(expected), timeout=PATIENCE)
-        self.bridge.run(timeout=0.01)  # a few passes more, for what must not come
+        self._passes(MORE)  # for what must not come
         assert self.told() == list(expected)
         assert [event.sequence for event in self.events] == list(range(1, len(expected) + 1))
+
+    def _passes(self, count: int) -> None:
+        tick = self.bridge.add_timeout(1, lambda id, opaque: None)
+        try:
+            enough = self.bridge.stats().passes + count
+            assert self.bridge.run(until=lambda: self.bridge.stats().passes >= enough, timeout=PATIENCE)
+        finally:
+            self.bridge.remove_timeout(tick)
