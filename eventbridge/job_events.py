@@ -148,7 +148,7 @@ class JobEvents:
         before = self._theirs.pop(job, None)
         if before is not None:
             self._lose(before, "another of its kind began")
-        ours = self._is_ours(job.key)
+        ours = self._is_ours(job)
         self._theirs[job] = None if ours else event
         return not ours
 
@@ -156,7 +156,7 @@ class JobEvents:
         job = self._job_of(event)
         if job in self._theirs:
             return self._theirs.pop(job) is not None
-        if self._is_ours(job.key):
+        if self._is_ours(job):
             self._echoed.add(job.key)
             return False
         if not job.id and job.key in self._late:
@@ -168,10 +168,14 @@ class JobEvents:
         key = None if event.domain is None else self._known.key(event.domain)
         return _Job(key, *name_of(event))
 
-    def _is_ours(self, key: Key | None) -> bool:
-        """Is a long job of our own under way on that domain, or is its end still to be emitted?"""
-        running = None if key is None else self._jobs.running(key)
-        return (running is not None and running.async_ is not None) or any(doing.key == key for doing in self._open)
+    def _is_ours(self, job: _Job) -> bool:
+        """Is it one of ours: is a long job of our own under way on that domain, or its end still to be emitted?  What
+        has an id, a block job for one, is never started from here.
+        """
+        if job.id or job.key is None:
+            return False
+        running = self._jobs.running(job.key)
+        return (running is not None and running.async_ is not None) or any(doing.key == job.key for doing in self._open)
 
     def domain_ended(self, key: Key) -> None:
         """The hypervisor's jobs on a domain end with it; call this before its end is emitted."""

@@ -159,6 +159,18 @@ def test_a_job_of_somebody_elses_ends_once_also_beside_one_of_ours(peer: Peer) -
     ]
 
 
+def test_a_job_of_somebody_elses_is_told_also_while_one_of_ours_goes_on(peer: Peer) -> None:
+    scene = Scene(peer, migrate=[migration("setup"), BEGUN, ANSWER, CONCLUDED, migration("completed")], quit=[EOF])
+    events, outcome = told(peer, scene, lambda domain: domain.migrate(THERE))
+    assert outcome is None
+    assert jobs(events) == [
+        "job_started (migrate)",
+        "job_started (created)",
+        "job_ended (concluded)",
+        "job_ended (completed)",
+    ]
+
+
 def began(hv: Connection, then: Callable[[], Any]) -> Any:
     """The call that is made when the next event has come."""
     loop = asyncio.get_running_loop()
