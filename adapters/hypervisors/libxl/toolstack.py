@@ -6,21 +6,16 @@ counts as gone, as libxl itself has it: its death has been told.  The worker's t
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 
 from eventbridge.bridge import Bridge
 from eventbridge.domain import DomainRef
-from eventbridge.errors import HypervisorError
 
+from ..xen.disks import drives
 from ..xen.lookout import Facts, Seen
-from ..xenstore.store import Store
 from . import domains
 from .context import Context
 from .events import Event, EventKind, Generator
-
-_DISKS = "/local/domain/{domid}/device/vbd"
-_MISSING = (errno.ENOENT, errno.EACCES)
 
 
 class LibxlToolstack:
@@ -68,7 +63,14 @@ class LibxlToolstack:
         generators = self.context.generators
         followed = self._followed.setdefault(domid, [])
         followed.append(generators.of_death(domid))
-        followed.extend(generators.of_eject(domid, vdev) for vdev in removable(self._facts.store, domid))
+        # Of its shutdown the generator before this one tells no more.  Those of disks go on telling.
+        for generator in [generator for generator in followed[:-1] if generator.vdev is None]:
+            followed.remove(generator)
+            generators.disable(generator)
+        watched = {generator.vdev for generator in followed}
+        for drive in drives(self._facts.store, domid):
+            if drive.vdev not in watched:
+                followed.append(generators.of_eject(domid, drive.vdev))
 
     def forget(self, domid: int) -> None:
         for generator in self._followed.pop(domid, ()):
@@ -86,38 +88,3 @@ class LibxlToolstack:
 def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> LibxlToolstack:
     """Blocks; `HypervisorError` where libxl cannot be opened."""
     return LibxlToolstack(uri, bridge, facts)
-
-
-def removable(store: Store, domid: int) -> list[str]:
-    """The virtual names, as "hdc", of a domain's disks whose medium its guest can eject.
-
-    A frontend says that it is a CD-ROM, and its backend what it is called (libxl_disk.c).
-    """
-    above = _DISKS.format(domid=domid)
-    found = []
-    for devid in _names(store, above):
-        frontend = f"{above}/{devid}"
-        if _value(store, f"{frontend}/device-type") == "cdrom":
-            backend = _value(store, f"{frontend}/backend")
-            name = _value(store, f"{frontend}/dev") or (_value(store, f"{backend}/dev") if backend else None)
-            if name:
-                found.append(name)
-    return found
-
-
-def _names(store: Store, path: str) -> list[str]:
-    try:
-        return store.list(path)
-    except HypervisorError as error:
-        if error.code in _MISSING:
-            return []
-        raise
-
-
-def _value(store: Store, path: str) -> str | None:
-    try:
-        return store.read(path).decode(errors="replace")
-    except HypervisorError as error:
-        if error.code in _MISSING:
-            return None
-        raise

@@ -1,78 +1,89 @@
-"""The trays of the domains that are followed: their waiters, and what a moved one means.
+"""The trays of the domains that are followed: one watch each, and which of its firings are ejections.
 
-Setting a watch, and reading whether the tray is out, are round trips to xenstored: all of it is the worker's, but for
-the teardown.
+libxl 4.1 has waiters for ejections too (``libxl_wait_for_disk_ejects``), and they are not used, for they cannot tell an
+ejection from a watch that fires for another reason.  A guest ejects by writing "eject" to a node, where it stays:
+nobody acknowledges it in 4.1, as libxl does from 4.2 on, and this must not either, or the toolstack that is to take the
+medium out would miss it.  But xenstored fires each watch once when it is set (docs/misc/xenstore.txt, WATCH), and that
+firing finds the "eject" of long ago, or of just now, whose own firing is still to come.  So:
+
+- The node is read before its watch is set.  If the tray was out then, the watch's first firing says nothing new.
+- After each ejection the watch is replaced by one of another token, whose first firing says nothing new either.  What
+  the old watch has still to deliver was before the look, and is dropped with it (`Store.unwatch`).
+
+A second ejection in the milliseconds between the look and the new watch counts as the same.  The worker's thread, all
+of it: it blocks for round trips to xenstored.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from .context import Context
-from .types import Disk, Event, EventType, Waiter, free, taken
-from .waiter import stop_waiting
+from eventbridge.errors import HypervisorError
+
+from ..xen.disks import EJECTED, Drive, drives, value
+from ..xenstore.store import Store, Watched
+
+
+@dataclass(slots=True)
+class _Tray:
+    domid: int
+    drive: Drive
+    token: str
+    was_out: bool
+    """The first firing of its watch is still to come, and is no ejection."""
 
 
 class Ejects:
-    """The disks of all domains whose medium the guest can eject."""
+    """``ejected(domid, vdev)`` is called for each ejection of a disk of a domain that is waited for."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._waiters: dict[int, list[Waiter]] = {}
-        self._domids: dict[str, int] = {}  # by the path that is watched
+    def __init__(self, store: Store, ejected: Callable[[int, str], object]) -> None:
+        self._store = store
+        self._ejected = ejected
+        self._numbers = itertools.count(1)
+        self._trays: dict[str, _Tray] = {}  # by token
 
     def wait(self, domid: int) -> None:
-        """Begin to be told of a domain's."""
-        with self._context.inside:
-            count = ctypes.c_int()
-            library, pointer = self._context.library, self._context.pointer
-            disks = library.libxl_device_disk_list(pointer, domid, ctypes.byref(count))
-            if not disks:
-                return
-            try:
-                self._waiters[domid] = [self._wait(domid, disk) for disk in disks[: count.value] if disk.is_cdrom]
-            finally:
-                for disk in disks[: count.value]:
-                    _release(disk)
-                free(disks)
-
-    def _wait(self, domid: int, disk: Disk) -> Waiter:
-        waiter = Waiter()
-        self._context.library.libxl_wait_for_disk_ejects(
-            self._context.pointer, domid, ctypes.byref(disk), 1, ctypes.byref(waiter)
-        )
-        self._domids[waiter.path.decode(errors="surrogateescape")] = domid
-        return waiter
+        """Watch the trays of a domain.  Those that are watched already stay so."""
+        watched = {tray.drive.tray for tray in self._trays.values() if tray.domid == domid}
+        for drive in drives(self._store, domid):
+            if drive.tray not in watched:
+                self._watch(domid, drive, self._is_out(drive))
 
     def stop(self, domid: int) -> None:
-        """Within the context's teardown, or on the worker."""
-        for waiter in self._waiters.pop(domid, ()):
-            del self._domids[waiter.path.decode(errors="surrogateescape")]
-            stop_waiting(self._context, waiter)
+        """Watch no tray of that domain any more."""
+        for tray in [tray for tray in self._trays.values() if tray.domid == domid]:
+            self._unwatch(tray)
 
-    def stop_all(self) -> None:
-        for domid in list(self._waiters):
-            self.stop(domid)
+    def fired(self, watched: Watched) -> None:
+        """Report an ejection, if that is what a watch has fired for."""
+        tray = self._trays.get(watched.token)
+        if tray is None:  # its watch was replaced or stopped since
+            return
+        out, was_out, tray.was_out = self._is_out(tray.drive), tray.was_out, False
+        if out and not was_out:
+            self._unwatch(tray)
+            self._watch(tray.domid, tray.drive, True)
+            self._ejected(tray.domid, tray.drive.vdev)
 
-    def look(self, path: str) -> tuple[int, str] | None:
-        """The domid and the virtual name of the disk, where its medium is out; None where the tray was merely touched,
-        or is nobody's that is followed any more.
-        """
-        domid = self._domids.get(path)
-        if domid is None:
-            return None
-        event = Event(EventType.DISK_EJECT, path.encode(errors="surrogateescape"), b"1")
-        disk = Disk()
-        with self._context.inside:
-            found = self._context.library.libxl_event_get_disk_eject_info(
-                self._context.pointer, domid, ctypes.byref(event), ctypes.byref(disk)
-            )
-        if found != 1:
-            return None
-        free(disk.pdev_path)
-        return domid, taken(disk.vdev) or ""
+    def _watch(self, domid: int, drive: Drive, was_out: bool) -> None:
+        token = f"eventbridge tray {next(self._numbers)}"
+        self._trays[token] = _Tray(domid, drive, token, was_out)
+        try:
+            self._store.watch(drive.tray, token)
+            # xenstored drops a firing that equals one that it has not sent yet.  Once it has answered another request,
+            # it has sent the first one, which then cannot swallow an ejection's.
+            self._is_out(drive)
+        except BaseException:
+            del self._trays[token]
+            raise
 
+    def _unwatch(self, tray: _Tray) -> None:
+        del self._trays[tray.token]
+        with contextlib.suppress(HypervisorError):  # the connection was closed meanwhile, and its watches with it
+            self._store.unwatch(tray.drive.tray, tray.token)
 
-def _release(disk: Disk) -> None:
-    free(disk.pdev_path)
-    free(disk.vdev)
+    def _is_out(self, drive: Drive) -> bool:
+        return value(self._store, drive.tray) == EJECTED

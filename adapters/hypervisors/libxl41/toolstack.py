@@ -6,13 +6,12 @@ The worker's thread, which may block, but for `Libxl41Toolstack.close` and what 
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Sequence
 
 from eventbridge.bridge import Bridge
 from eventbridge.domain import DomainRef
-from eventbridge.errors import BridgeClosed, BridgeForked, HypervisorError, UnknownHandle
+from eventbridge.errors import BridgeClosed, BridgeForked, UnknownHandle
 
 from ..xen.lookout import Facts, Seen
 from .context import Context, reason, ref
@@ -30,12 +29,12 @@ class Libxl41Toolstack:
 
     def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
         self._bridge = bridge
-        self._facts = facts
         self.context = Context(uri, self._teardown)
         self._source: EventSource | None = None
         try:
-            self._ejects = Ejects(self.context)
-            self._source = EventSource(self.context, facts, self._tray_moved)
+            self._ejects = Ejects(facts.store, facts.ejected)
+            facts.on_watch = self._ejects.fired
+            self._source = EventSource(self.context, facts)
             self._source.wait()
             bridge.add_source(self._source)
         except BaseException:
@@ -69,11 +68,10 @@ class Libxl41Toolstack:
     def forget(self, domid: int) -> None:
         assert self._source is not None
         self._source.followed.pop(domid, None)
-        with self.context.inside:
-            self._ejects.stop(domid)
+        self._ejects.stop(domid)
 
     def close(self) -> None:
-        """In 4.1's order: the handle, the waiters, the ctx; the last two when the last one is out."""
+        """In 4.1's order: the handle, the waiter, the ctx; the last two when the last one is out."""
         if self._source is not None:
             with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
                 self._bridge.remove_source(self._source)
@@ -84,19 +82,6 @@ class Libxl41Toolstack:
     def _teardown(self) -> None:
         if self._source is not None:
             self._source.stop()
-        self._ejects.stop_all()
-
-    # -- disks
-
-    def _tray_moved(self, path: str) -> None:
-        """The loop's thread."""
-        self._facts.later(functools.partial(self._look_at_tray, path))
-
-    def _look_at_tray(self, path: str) -> None:
-        with contextlib.suppress(HypervisorError):  # closed meanwhile
-            ejected = self._ejects.look(path)
-            if ejected is not None:
-                self._facts.ejected(*ejected)
 
 
 def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> Libxl41Toolstack:

@@ -93,24 +93,8 @@ class DomInfo(Structure):
     )
 
 
-class Disk(Structure):
-    """libxl_device_disk.  The texts are whoever's asked for it, to be freed with libc's free."""
-
-    _fields_ = (
-        ("backend_domid", c_uint32),
-        ("domid", c_uint32),
-        ("pdev_path", c_void_p),
-        ("vdev", c_void_p),
-        ("backend", c_int),
-        ("format", c_int),
-        ("unpluggable", c_int),
-        ("readwrite", c_int),
-        ("is_cdrom", c_int),
-    )
-
-
 # Struct: its size in bytes.
-SIZES = {Ctx: 120, Event: 24, Waiter: 16, DomInfo: 64, Disk: 48}
+SIZES = {Ctx: 120, Event: 24, Waiter: 16, DomInfo: 64}
 
 _CTX = POINTER(Ctx)
 
@@ -120,17 +104,14 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "libxl_ctx_free": (c_int, _CTX),
     "libxl_get_wait_fd": (c_int, _CTX, POINTER(c_int)),
     "libxl_wait_for_domain_death": (c_int, _CTX, c_uint32, POINTER(Waiter)),
-    "libxl_wait_for_disk_ejects": (c_int, _CTX, c_uint32, POINTER(Disk), c_int, POINTER(Waiter)),
     "libxl_get_event": (c_int, _CTX, POINTER(Event)),
     "libxl_stop_waiting": (c_int, _CTX, POINTER(Waiter)),
     "libxl_free_event": (c_int, POINTER(Event)),
     "libxl_free_waiter": (c_int, POINTER(Waiter)),
     "libxl_event_get_domain_death_info": (c_int, _CTX, c_uint32, POINTER(Event), POINTER(DomInfo)),
-    "libxl_event_get_disk_eject_info": (c_int, _CTX, c_uint32, POINTER(Event), POINTER(Disk)),
     "libxl_list_domain": (POINTER(DomInfo), _CTX, POINTER(c_int)),
     "libxl_domain_info": (c_int, _CTX, POINTER(DomInfo), c_uint32),
     "libxl_domid_to_name": (c_void_p, _CTX, c_uint32),
-    "libxl_device_disk_list": (POINTER(Disk), _CTX, c_uint32, POINTER(c_int)),
     "libxl_domain_pause": (c_int, _CTX, c_uint32),
     "libxl_domain_unpause": (c_int, _CTX, c_uint32),
     "libxl_domain_shutdown": (c_int, _CTX, c_uint32, c_int),

@@ -1,18 +1,17 @@
-"""The one fd of a 4.1 ctx, drained on the loop's thread: which domains have stopped or gone, and which disks are out.
+"""The one fd of a 4.1 ctx, drained on the loop's thread: which domains have stopped or gone.
 
 4.1 has no watch on a domain's death, only one on Xen's announcement that some domain has stopped or gone; a ctx can
 have one, and one is enough: it is fanned out over all that are followed.  So an event says only "look".  One list of
 the domains answers for most; libxl is asked about a domain by itself where the list shows it changed, or lacks it.
 
 ``libxl_get_event`` blocks where nothing is pending.  So the fd is polled before each call, and nobody else calls it.
-What blocks on xenstored, the look at an ejected disk and the setting of watches, is the toolstack's, on its worker.
+The setting of watches, which blocks on xenstored, is the toolstack's, on its worker.
 """
 
 from __future__ import annotations
 
 import ctypes
 import select
-from collections.abc import Callable
 from typing import Protocol
 
 from eventbridge.errors import HypervisorError
@@ -36,12 +35,11 @@ class Told(Protocol):
 
 
 class EventSource:
-    """A `eventbridge.models.DirectSource`.  ``ejected(path)`` is called for a disk whose tray has moved, perhaps."""
+    """A `eventbridge.models.DirectSource`."""
 
-    def __init__(self, context: Context, told: Told, ejected: Callable[[str], object]) -> None:
+    def __init__(self, context: Context, told: Told) -> None:
         self._context = context
         self._told = told
-        self._ejected = ejected
         fd = ctypes.c_int(-1)
         with context.inside:
             context.library.libxl_get_wait_fd(context.pointer, ctypes.byref(fd))
@@ -104,8 +102,6 @@ class EventSource:
             if event.type == EventType.DOMAIN_DEATH and death is None:
                 death = event
                 continue
-            if event.type == EventType.DISK_EJECT:
-                self._ejected(event.path.decode(errors="surrogateescape"))
             self._context.library.libxl_free_event(ctypes.byref(event))
         if death is not None:
             try:

@@ -58,9 +58,6 @@ class Facts(Protocol):
 
     def ejected(self, domid: int, vdev: str) -> None: ...
 
-    def later(self, job: Callable[[], None]) -> None:
-        """Have something done on the worker's thread, that would block this one."""
-
 
 class Toolstack(Protocol):
     """A library that knows the domains.  On the worker's thread, but for `close`; all of it may block on xenstored."""
@@ -75,7 +72,7 @@ class Toolstack(Protocol):
         """One domain; None where it is gone."""
 
     def follow(self, domid: int) -> None:
-        """From now on tell how it ends."""
+        """From now on tell how it ends, and of its disks; if that was told of it before, once more how it ends."""
 
     def forget(self, domid: int) -> None:
         """It has ended: free what `follow` made."""
@@ -159,9 +156,6 @@ class Lookout:
 
     def ejected(self, domid: int, vdev: str) -> None:
         self.mailbox.put(functools.partial(self._lives.ejected, domid, vdev))
-
-    def later(self, job: Callable[[], None]) -> None:
-        self._work.put(job)
 
     def paused(self, domid: int) -> None:
         """It was paused from here: Xen announces nothing of that."""
@@ -278,7 +272,6 @@ class Lookout:
             seen = self._toolstack.look(domid)
             if seen is not None and seen.reason is None and domid in self._followed:
                 self.mailbox.put(functools.partial(self._lives.resumed, domid))
-                self._toolstack.forget(domid)
                 self._toolstack.follow(domid)
                 self._look_again(domid)
 

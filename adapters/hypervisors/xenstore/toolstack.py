@@ -78,8 +78,10 @@ class XenstoreToolstack:
     def follow(self, domid: int) -> None:
         seen = self.look(domid)
         if seen is not None:
+            watched = domid in self._guests
             self._guests[domid] = _Guest(seen.ref)
-            self._store.watch(_CONTROL.format(domid), _TOKEN)
+            if not watched:
+                self._store.watch(_CONTROL.format(domid), _TOKEN)
 
     def forget(self, domid: int) -> None:
         if self._guests.pop(domid, None) is not None:

@@ -55,7 +55,7 @@ def told() -> Told:
 def source(xen: XenStandIn, told: Told) -> Iterator[EventSource]:
     """A waiter of its own, drained by the test."""
     context = Context(teardown=lambda: source.stop())
-    source = EventSource(context, told, lambda path: None)
+    source = EventSource(context, told)
     source.wait()
     yield source
     context.close()

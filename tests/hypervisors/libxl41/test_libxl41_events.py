@@ -3,6 +3,7 @@ waiter says, told of all domains."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -82,12 +83,12 @@ def test_an_ejected_disk_is_told_with_its_name_and_once(xen: XenStandIn, watch: 
     xen.create(5, hvm=True)
     xen.cdrom(5, "hdc")
     watch.subscription.close()
-    watch = Watch(watch.bridge)
-    watch.expect()
-    xen.eject(5)
-    watch.expect("guest5 disk_ejected (hdc)")
-    assert watch.events[0].raw["vdev"] == "hdc"
-    watch.subscription.close()
+    again = Watch(watch.bridge)
+    with contextlib.closing(again.subscription):  # or what is left of it would be reported, and not what failed here
+        again.expect()
+        xen.eject(5)
+        again.expect("guest5 disk_ejected (hdc)")
+        assert again.events[0].raw["vdev"] == "hdc"
 
 
 def test_two_hundred_domains_on_one_waiter_none_lost_none_twice(xen: XenStandIn, watch: Watch) -> None:

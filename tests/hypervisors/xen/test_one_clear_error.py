@@ -106,7 +106,7 @@ def _watch(context: Any) -> None:
     if isinstance(context, libxl.Context):
         context.generators.of_death(7)
     else:
-        EventSource(context, _Nobody(), lambda path: None).wait()
+        EventSource(context, _Nobody()).wait()
 
 
 class _Nobody:
