@@ -1,7 +1,9 @@
 """libxl as the toolstack of a lookout: the domains, and how those end that are followed.
 
 What libxl tells it tells by itself, on whichever thread is inside it, and so it is passed on.  A domain that is dying
-counts as gone, as libxl itself has it: its death has been told.  The worker's thread, which may block, but for `close`.
+counts as gone, as libxl itself has it: libxl tells its death then, and of a shutdown that it had not seen before that
+nothing any more, though the domain says its reason for as long as it is listed.  The worker's thread, which may block,
+but for `close`.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from .events import Event, EventKind, Generator
 class LibxlToolstack:
     """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
 
-    tells_ends = True
-
     def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
         self._facts = facts
         self._followed: dict[int, list[Generator]] = {}
@@ -39,21 +39,23 @@ class LibxlToolstack:
     def list(self) -> list[Seen]:
         """Without their names, which cost a round trip each."""
         return [
-            Seen(domains.ref(facts), domains.reason(facts))
+            Seen(domains.ref(facts), domains.reason(facts), domains.is_dying(facts))
             for facts in self.context.domains.all()
-            if facts.get("domid", 0) and not domains.is_dying(facts)
+            if facts.get("domid", 0)
         ]
 
     def look(self, domid: int) -> Seen | None:
         facts = self.context.domains.one(domid)
-        if facts is None or domains.is_dying(facts):
+        if facts is None:
             return None
-        return Seen(domains.ref(facts, self.context.domains.name(domid)), domains.reason(facts))
+        dying = domains.is_dying(facts)
+        name = None if dying else self.context.domains.name(domid)
+        return Seen(domains.ref(facts, name), domains.reason(facts), dying)
 
     def ref(self, domid: int) -> DomainRef | None:
         """One domain, domain 0 too; None where it is gone.  Any thread that may block."""
         seen = self.look(domid)
-        return None if seen is None else seen.ref
+        return None if seen is None or seen.dying else seen.ref
 
     def refs(self) -> Sequence[DomainRef]:
         """All of them, without their names."""

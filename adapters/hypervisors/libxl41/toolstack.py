@@ -25,8 +25,6 @@ CLOSE_SECONDS = 2.0
 class Libxl41Toolstack:
     """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
 
-    tells_ends = True
-
     def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
         self._bridge = bridge
         self.context = Context(uri, self._teardown)
@@ -43,18 +41,19 @@ class Libxl41Toolstack:
 
     def list(self) -> list[Seen]:
         """Without their names, which cost a round trip each."""
-        return [Seen(ref(info, None), reason(info)) for info in self.context.list() if info.domid and not info.dying]
+        return [Seen(ref(info), reason(info), bool(info.dying)) for info in self.context.list() if info.domid]
 
     def look(self, domid: int) -> Seen | None:
         info = self.context.one(domid)
-        if info is None or info.dying:
+        if info is None:
             return None
-        return Seen(ref(info, self.context.name(domid)), reason(info))
+        name = None if info.dying else self.context.name(domid)
+        return Seen(ref(info, name), reason(info), bool(info.dying))
 
     def ref(self, domid: int) -> DomainRef | None:
         """One domain, domain 0 too; None where it is gone.  Any thread that may block."""
         seen = self.look(domid)
-        return None if seen is None else seen.ref
+        return None if seen is None or seen.dying else seen.ref
 
     def refs(self) -> Sequence[DomainRef]:
         """All of them, without their names."""

@@ -2,7 +2,7 @@
 
 4.1 has no watch on a domain's death, only one on Xen's announcement that some domain has stopped or gone; a ctx can
 have one, and one is enough: it is fanned out over all that are followed.  So an event says only "look".  One list of
-the domains answers for most; libxl is asked about a domain by itself where the list shows it changed, or lacks it.
+the domains answers for most; libxl is asked about a domain by itself if the list shows it dying, or lacks it.
 
 ``libxl_get_event`` blocks where nothing is pending.  So the fd is polled before each call, and nobody else calls it.
 The setting of watches, which blocks on xenstored, is the toolstack's, on its worker.
@@ -114,20 +114,31 @@ class EventSource:
         there = {info.domid: info for info in self._context.list()}
         for domid, told in list(self.followed.items()):
             info = there.get(domid)
-            if info is None or info.dying or reason(info) != told:
+            if info is None or info.dying:
                 self._look_at(domid, event)
+            elif reason(info) != told:
+                # The list is believed: of a domain that has shut down and is marked as running still, libxl 4.1 says
+                # that it lives, and Xen announces nothing more of it.
+                self._has_changed(domid, info)
 
     def _look_at(self, domid: int, event: Event) -> None:
         info = DomInfo()
         found = self._context.library.libxl_event_get_domain_death_info(
             self._context.pointer, domid, ctypes.byref(event), ctypes.byref(info)
         )
+        if found == STOPPED:
+            self._has_changed(domid, info)
         if found == GONE or (found == STOPPED and info.dying):
             self.followed.pop(domid, None)
             self._told.gone(domid)
-        elif domid in self.followed:
-            self.followed[domid] = reason(info) if found == STOPPED else None
-            if found == STOPPED and info.shutdown:
+        elif found != STOPPED and domid in self.followed:
+            self.followed[domid] = None
+
+    def _has_changed(self, domid: int, info: DomInfo) -> None:
+        """It has shut down, or goes on; one that is dying says how it had shut down."""
+        if domid in self.followed and reason(info) != self.followed[domid]:
+            self.followed[domid] = reason(info)
+            if info.shutdown:
                 self._told.shut_down(domid, info.shutdown_reason)
 
 

@@ -57,6 +57,13 @@ class Lives:
         """Those whose guest has stopped to be saved: they alone may go on without another word of Xen's."""
         return [domid for domid, life in self._lives.items() if life.stopped and life.stopped.kind is Kind.SUSPENDED]
 
+    def is_explained(self, domid: int) -> bool:
+        """Is it known why it ends, if it ends now?  A guest that has stopped to be saved may have gone on since."""
+        life = self._lives.get(domid)
+        return life is not None and (
+            life.end is not None or (life.stopped is not None and life.stopped.kind is not Kind.SUSPENDED)
+        )
+
     # -- facts
 
     def found(self, ref: DomainRef, reason: int | None = None) -> None:

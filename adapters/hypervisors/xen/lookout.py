@@ -7,6 +7,16 @@ each new one followed, and looks at it once more after that, so that nothing fal
 Three threads meet here.  The toolstack tells its facts on whichever is inside its library (`Facts`: hook side); they
 go through the mailbox to the loop's thread, which alone knows the `Lives` and emits.  What may block, for xenstored may
 be frozen, is done by the lookout's own worker.  No lock is held while any of them calls another.
+
+A domain's end is told last, for it says why the domain ended, and each thread may know that before it has said so.  So
+an end that the library tells goes to the worker first, behind the worker's own looks; the worker asks the toolstack
+once more, for a domain that is dying is listed still and says how its guest had stopped; and the end comes back to the
+loop's thread behind all that the library has told that thread (`Lookout._last`).  Likewise an answer that shows a
+domain gone waits until its end was emitted (`Lookout.up_to_date`), and so does the loss of the connection.
+
+The limit: a guest that stops, and whose domain is destroyed and has vanished from Xen's list before the library or the
+worker has looked, ends as "destroyed".  Xen keeps no record of a domain, and xenstored announces that some domain has
+stopped and not why: nothing that could be asked knows better.
 """
 
 from __future__ import annotations
@@ -17,13 +27,13 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eventbridge.bridge import Bridge
 from eventbridge.domain import DomainRef
 from eventbridge.errors import BridgeClosed, BridgeForked, ConnectionLost, EventBridgeError, UnknownHandle
 from eventbridge.events import DomainEvent, Emit, Sequencer
-from eventbridge.mailbox import Mailbox
+from eventbridge.mailbox import Mailbox, Step
 
 from ..xenstore.source import WatchSource
 from ..xenstore.store import INTRODUCED, RELEASED, Store, Watched
@@ -37,10 +47,12 @@ _TOKEN = "eventbridge"
 
 
 class Seen(NamedTuple):
-    """A domain that exists; the shutdown reason where its guest has stopped."""
+    """A domain that Xen lists; the shutdown reason if its guest has stopped."""
 
     ref: DomainRef
     reason: int | None
+    dying: bool = False
+    """It has been destroyed, and is listed until the last of its memory is given back: it counts as gone."""
 
 
 class Facts(Protocol):
@@ -62,14 +74,13 @@ class Facts(Protocol):
 class Toolstack(Protocol):
     """A library that knows the domains.  On the worker's thread, but for `close`; all of it may block on xenstored."""
 
-    tells_ends: bool
-    """Does it tell by itself how the domains end that it follows?  If not, it is asked again at every change."""
-
     def list(self) -> list[Seen]:
-        """All domains but domain 0.  Names may be left out here."""
+        """All domains but domain 0, those that are dying too.  Names may be left out here."""
 
     def look(self, domid: int) -> Seen | None:
-        """One domain; None where it is gone."""
+        """One domain; None if Xen does not list it.  Of one that is dying the name may be left out; then, and if it is
+        not listed, nothing is asked of xenstored, for it may be gone.
+        """
 
     def follow(self, domid: int) -> None:
         """From now on tell how it ends, and of its disks; if that was told of it before, once more how it ends."""
@@ -84,6 +95,18 @@ class Toolstack(Protocol):
 OpenToolstack = Callable[[str, Bridge, Facts], Toolstack]
 OnLost = Callable[[str], object]
 """Called once on the loop's thread where xenstored has gone, after that was told: how that shows."""
+
+
+class UpToDate:
+    """What a request waits for: an `eventbridge.adapters.hypervisors.xen.steps.Awaited` of `Lookout.up_to_date`."""
+
+    error = None
+
+    def __init__(self, lookout: Lookout) -> None:
+        self._lookout = lookout
+
+    def on_done(self, callback: Callable[[Any], object]) -> None:
+        self._lookout.when_up_to_date(functools.partial(callback, self))
 
 
 class Lookout:
@@ -152,7 +175,7 @@ class Lookout:
         self.mailbox.put(functools.partial(self._lives.shut_down, domid, reason))
 
     def gone(self, domid: int) -> None:
-        self.mailbox.put(functools.partial(self._gone, domid))
+        self.mailbox.put(functools.partial(self._has_gone, domid))
 
     def ejected(self, domid: int, vdev: str) -> None:
         self.mailbox.put(functools.partial(self._lives.ejected, domid, vdev))
@@ -175,27 +198,56 @@ class Lookout:
     def renamed(self, domid: int, name: str) -> None:
         self.mailbox.put(functools.partial(self._lives.renamed, domid, name))
 
+    def suspect(self) -> None:
+        """A call has found xenstored gone: see whether it has, before the next probe."""
+        self.mailbox.put(functools.partial(self._source.drain, 0))
+
+    def up_to_date(self) -> UpToDate:
+        """Ends when all has been emitted that Xen shows by now, so that an answer never shows more than the events."""
+        return UpToDate(self)
+
+    def when_up_to_date(self, then: Step) -> None:
+        """Have ``then()`` called on the loop's thread at that moment; never, if the lookout is closed before."""
+        self._work.put(functools.partial(self._survey_and, then))
+
     # -- the loop's thread
 
-    def _gone(self, domid: int) -> None:
+    def _has_gone(self, domid: int) -> None:
+        """The library says so."""
         if domid not in self._lives:
             return  # told already
         uuid = self._lives.ref(domid).uuid
-        self._lives.gone(domid)
+        if self._lives.is_explained(domid):
+            self._end(domid, uuid)
+        else:
+            self._work.put(functools.partial(self._look_for_its_end, domid, uuid))
+
+    def _end(self, domid: int, uuid: str | None) -> None:
+        if domid in self._lives and self._lives.ref(domid).uuid == uuid:
+            self._lives.gone(domid)
         self._work.put(functools.partial(self._forget, domid, uuid))
 
+    def _end_and_survey(self, domid: int, uuid: str | None) -> None:
+        """Its domid is another domain's by now, which is taken in when this one's end was told."""
+        self._end(domid, uuid)
+        self._ask_for_survey()
+
     def _fired(self, watched: Watched) -> None:
-        assert self._toolstack is not None
         if watched.token != _TOKEN:
             self._work.put(functools.partial(self.on_watch, watched))
-        elif watched.path == INTRODUCED or not self._toolstack.tells_ends:
-            self._ask_for_survey()
-        else:
+            return
+        # Also if a domain was released: the library's own watch may be late, and the domain gone by then.
+        self._ask_for_survey()
+        if watched.path == RELEASED:
             self._look_at_suspended()
 
     def _lost(self, error: ConnectionLost) -> None:
-        self._lives.lost("eof", str(error))
-        self._on_lost(str(error))
+        # Behind all that is on its way, and a last look: hypercalls need no xenstored.
+        self._work.put(functools.partial(self._survey_and, functools.partial(self._tell_lost, str(error))))
+
+    def _tell_lost(self, words: str) -> None:
+        self._lives.lost("eof", words)
+        self._on_lost(words)
 
     def _pass_on(self, event: DomainEvent) -> None:
         with self._closing:
@@ -230,50 +282,79 @@ class Lookout:
     def _survey(self, opening: bool = False) -> None:
         assert self._toolstack is not None
         self._surveying = False  # who comes from here on wants another
-        there = {seen.ref.id: seen for seen in self._toolstack.list()}
-        for domid in [domid for domid in self._followed if domid not in there]:
-            self.gone(domid)
-        for seen in there.values():
-            self._take_in(seen, opening)
+        found = {seen.ref.id: seen for seen in self._toolstack.list()}
+        # First what became of those that are followed: this needs no xenstored, which may have gone.
+        for domid, uuid in list(self._followed.items()):
+            seen = found.get(domid)
+            if seen is None:
+                self._look_for_its_end(domid, uuid)  # a library's list may be cut off: it is asked by itself
+            elif seen.ref.uuid == uuid:
+                self._note(domid, uuid, seen)
+            else:
+                self._last(functools.partial(self._end_and_survey, domid, uuid))
+        for seen in found.values():
+            if not seen.dying:
+                self._take_in(seen, opening)
+
+    def _survey_and(self, then: Step) -> None:
+        """Have ``then()`` called on the loop's thread when all that shows in a survey of now was told."""
+        try:
+            self._survey()
+        finally:
+            self._last(then)
 
     def _take_in(self, seen: Seen, opening: bool) -> None:
         assert self._toolstack is not None and seen.ref.id is not None
-        domid, uuid = seen.ref.id, seen.ref.uuid
+        domid = seen.ref.id
         if domid in self._followed:
-            if self._followed[domid] == uuid:
-                return
-            self.gone(domid)
-            self._forget(domid, self._followed[domid])
+            return
         if seen.ref.name is None:
             seen = self._toolstack.look(domid) or seen
             if seen.ref.name is None and not opening and not self.store.is_introduced(domid):
                 return  # it is being made, and is introduced once it has its name
-        self._followed[domid] = uuid
+        uuid = self._followed[domid] = seen.ref.uuid
         if opening:
             self.mailbox.put(functools.partial(self._lives.found, seen.ref, seen.reason))
         else:
             self.mailbox.put(functools.partial(self._lives.appeared, seen.ref))
         self._toolstack.follow(domid)
-        self._look_again(domid)
+        self._note(domid, uuid, self._toolstack.look(domid))  # what happened before it was followed
 
-    def _look_again(self, domid: int) -> None:
-        """What happened before it was followed."""
+    def _look_for_its_end(self, domid: int, uuid: str | None) -> None:
+        """It has gone, says a library; by itself it may say why, or that it has not."""
         assert self._toolstack is not None
-        seen = self._toolstack.look(domid)
-        if seen is None:
-            self.gone(domid)
-        elif seen.reason is not None:
+        seen = None
+        with contextlib.suppress(EventBridgeError):
+            seen = self._toolstack.look(domid)
+        self._note(domid, uuid, seen)
+
+    def _note(self, domid: int, uuid: str | None, seen: Seen | None) -> None:
+        """How one that is followed is now."""
+        if seen is None or seen.ref.uuid != uuid:
+            self._last(functools.partial(self._end, domid, uuid))
+            return
+        if seen.reason is not None:
             self.shut_down(domid, seen.reason)
+        if seen.dying:
+            self._last(functools.partial(self._end, domid, uuid))
+
+    def _last(self, step: Step) -> None:
+        """Have ``step()`` called on the loop's thread, behind all that the library has seen by now.
+
+        The loop's thread may be inside the library, with a fact that it has not put into the mailbox yet.  It takes no
+        step there: when it takes the first of these two, that fact is in the mailbox, and the second is behind it.
+        """
+        self.mailbox.put(functools.partial(self.mailbox.put, step))
 
     def _see_who_runs(self, suspended: list[int]) -> None:
         """libxl tells of a domain's shutdown once; of one that was resumed it must be asked anew."""
         assert self._toolstack is not None
         for domid in suspended:
             seen = self._toolstack.look(domid)
-            if seen is not None and seen.reason is None and domid in self._followed:
+            if seen is not None and seen.reason is None and not seen.dying and domid in self._followed:
                 self.mailbox.put(functools.partial(self._lives.resumed, domid))
                 self._toolstack.follow(domid)
-                self._look_again(domid)
+                self._note(domid, self._followed[domid], self._toolstack.look(domid))
 
     def _forget(self, domid: int, uuid: str | None) -> None:
         """Unless the domid is another domain's by now."""

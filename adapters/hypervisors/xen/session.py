@@ -27,7 +27,7 @@ from ..xenstore.store import Store
 from .lookout import Lookout, OpenToolstack
 from .refusals import Refusals, of
 from .resolve import Resolver
-from .steps import Call
+from .steps import Call, Steps
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ class XenSession:
         session = cls(uri, bridge)
         session.store = store
         session.lookout = Lookout.open(uri, bridge, emit, store, open_toolstack, session._refuse_all)
-        resolver, session._table = calls(session, session.lookout.toolstack)
+        resolver, table = calls(session, session.lookout.toolstack)
+        session._table = {**table, **{name: session._told_first(table[name]) for name in ("list", "info")}}
         session.find, session.domid = resolver.find, resolver.domid
         session._refusals = Refusals(uri, store, resolver.find)
         return session
@@ -135,6 +136,25 @@ class XenSession:
 
         threading.Thread(target=run, name=f"aside of {self.uri}", daemon=True).start()
 
+    def _told_first(self, look: Work) -> Work:
+        """``look``, whose answer waits until what it shows was told as events.
+
+        A connection compares its domains with what is known from the events, and for whatever is missing it says
+        "inferred": a domain's end would be told without the reason that is on its way.
+        """
+
+        def steps(request: Request) -> Steps:
+            try:
+                answer = look(request)
+            except HypervisorError:
+                yield self.lookout.up_to_date()  # it may say that the domain has ended
+                raise
+            if request.operation == "list":  # what one domain's answer shows is told by the next survey
+                yield self.lookout.up_to_date()
+            return answer
+
+        return steps
+
     # -- steps.Owner
 
     def understood(self, request: Request, error: HypervisorError | ConnectionLost) -> Exception:
@@ -146,6 +166,8 @@ class XenSession:
             ended = self._ended
             self._lock.notify_all()
         if error is not None:
+            if ended is None and isinstance(error, ConnectionLost):
+                self.lookout.suspect()  # its last look at the domains comes before the connection is given up
             if ended is not None and isinstance(error, JobAborted | HypervisorError):
                 error = self._lost(call.request, f"{ended}: {error}")
             call.request.refuse(error)

@@ -47,8 +47,6 @@ class _Guest:
 class XenstoreToolstack:
     """`eventbridge.adapters.hypervisors.xen.lookout.Toolstack`."""
 
-    tells_ends = False
-
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._store: Store = facts.store
@@ -60,8 +58,11 @@ class XenstoreToolstack:
         found = [seen for domid in self._domids() if (seen := self.look(domid)) is not None]
         there = {seen.ref.id: seen.ref.uuid for seen in found}
         for domid, guest in self._guests.items():
-            if guest.doing is not None and (domid not in there or there[domid] != guest.ref.uuid):
-                self._facts.shut_down(domid, guest.doing)
+            if domid not in there or there[domid] != guest.ref.uuid:
+                if domid not in there:  # its nodes may be left, with what its guest has done since the last look
+                    self._take_note(guest, self._read(_CONTROL.format(domid)))
+                if guest.doing is not None:
+                    self._facts.shut_down(domid, guest.doing)
         return found
 
     def look(self, domid: int) -> Seen | None:
@@ -96,7 +97,9 @@ class XenstoreToolstack:
         guest = self._guests.get(int(matched[1])) if matched else None
         if guest is None:
             return
-        value = self._read(watched.path)
+        self._take_note(guest, self._read(watched.path))
+
+    def _take_note(self, guest: _Guest, value: bytes | None) -> None:
         if value:
             guest.asked, guest.doing = value, None
         elif value is not None and guest.asked is not None:  # not removed with all the rest of the domain

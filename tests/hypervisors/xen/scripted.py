@@ -61,9 +61,8 @@ class ScriptedStore:
 class ScriptedToolstack:
     """A host's domains as the test sets them; ``on_follow`` is what happens while one is being followed."""
 
-    def __init__(self, facts: Facts, store: ScriptedStore, tells_ends: bool = True) -> None:
+    def __init__(self, facts: Facts, store: ScriptedStore) -> None:
         self.facts = facts
-        self.tells_ends = tells_ends
         self.domains: dict[int, Seen] = {}
         self.followed: list[int] = []
         self.forgotten: list[int] = []
@@ -101,7 +100,7 @@ class ScriptedToolstack:
     # -- Toolstack
 
     def list(self) -> list[Seen]:
-        return [Seen(DomainRef(None, seen.ref.uuid, domid), seen.reason) for domid, seen in self.domains.items()]
+        return [seen._replace(ref=DomainRef(None, seen.ref.uuid, domid)) for domid, seen in self.domains.items()]
 
     def look(self, domid: int) -> Seen | None:
         return self.domains.get(domid)

@@ -6,30 +6,29 @@ adapters' own tests."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from scripted import ScriptedStore, ScriptedToolstack
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.xen.lookout import Facts, Lookout, Toolstack
+from eventbridge.adapters.hypervisors.xen.lookout import Facts, Lookout, Seen, Toolstack
 from eventbridge.adapters.hypervisors.xenstore.store import INTRODUCED, RELEASED
 from eventbridge.errors import HypervisorError
 from eventbridge.events import DomainEvent
 from tests.support.patience import PATIENCE
 
 URI = "libxl:///"
-POWEROFF, SUSPEND = 0, 2
+POWEROFF, SUSPEND, CRASH = 0, 2, 3
 
 
 class Scene:
     """A lookout over stand-ins, on a bridge of its own."""
 
-    def __init__(self, bridge: Bridge, tells_ends: bool = True) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.events: list[DomainEvent] = []
         self.store = ScriptedStore()
-        self._tells_ends = tells_ends
         self.toolstack: ScriptedToolstack
         self.before: list[int] = []
         self.lookout: Lookout | None = None
@@ -39,13 +38,19 @@ class Scene:
         return self.lookout
 
     def _open_toolstack(self, uri: str, bridge: Bridge, facts: Facts) -> Toolstack:
-        self.toolstack = ScriptedToolstack(facts, self.store, self._tells_ends)
+        self.toolstack = ScriptedToolstack(facts, self.store)
         for domid in self.before:
             self.toolstack.create(domid)
         return self.toolstack
 
     def told(self) -> list[str]:
         return [str(event) for event in self.events]
+
+    def until_another_thread(self, has_done: Callable[[], bool]) -> None:
+        """The loop runs until then; as nobody wakes it for that, it looks for itself."""
+        looking = self.bridge.add_timeout(1, lambda id, opaque: None)
+        assert self.bridge.run(until=has_done, timeout=PATIENCE)
+        self.bridge.remove_timeout(looking)
 
     def expect(self, *lines: str) -> None:
         """Exactly these, numbered without a gap; and nothing more comes."""
@@ -101,6 +106,90 @@ def test_a_guest_that_stops_before_it_is_followed_is_told_all_the_same(scene: Sc
     scene.expect("d5 started", "d5 shutdown (guest)")
 
 
+def test_an_end_that_the_library_tells_waits_for_what_the_worker_has_seen(scene: Scene) -> None:
+    """The worker has seen how the guest stopped, and is held before it says so; then the library tells the death."""
+    scene.before = [5]
+    lookout = scene.open()
+    looked, said = threading.Event(), threading.Event()
+    shut_down = lookout.shut_down
+
+    def held(domid: int, reason: int) -> None:
+        looked.set()
+        assert said.wait(PATIENCE)
+        shut_down(domid, reason)
+
+    lookout.shut_down = held  # type: ignore[method-assign]
+    scene.toolstack.stop(5, CRASH, tell=False)
+    scene.until_another_thread(looked.is_set)
+    scene.toolstack.destroy(5)
+    passes = scene.bridge.stats().passes
+    scene.until_another_thread(lambda: scene.bridge.stats().passes > passes + 3)
+    assert scene.told() == []
+    said.set()
+    scene.expect("d5 crashed", "d5 stopped (crashed)")
+
+
+def test_an_end_that_the_worker_sees_waits_for_what_the_library_has_seen(scene: Scene) -> None:
+    """The loop's thread is inside the library, which has seen how the guest stopped, and has not said so yet; meanwhile
+    the worker finds the domain gone."""
+    scene.before = [5]
+    lookout = scene.open()
+    scene.bridge.run(timeout=0.01)
+    found = threading.Event()
+
+    def inside(id: int, opaque: object) -> None:
+        scene.bridge.remove_timeout(id)
+        with lookout.mailbox.collecting():
+            del scene.toolstack.domains[5]
+            lookout._work.put(lookout._survey)
+            lookout._work.put(found.set)
+            assert found.wait(PATIENCE)
+            scene.toolstack.facts.shut_down(5, CRASH)
+
+    scene.bridge.add_timeout(0, inside)
+    scene.expect("d5 crashed", "d5 stopped (crashed)")
+
+
+def test_a_shutdown_that_is_told_late_is_not_taken_for_the_next_domain_of_its_domid(scene: Scene) -> None:
+    scene.before = [5]
+    lookout = scene.open()
+    scene.bridge.run(timeout=0.01)
+    found = threading.Event()
+
+    def inside(id: int, opaque: object) -> None:
+        scene.bridge.remove_timeout(id)
+        with lookout.mailbox.collecting():
+            scene.toolstack.create(5, generation=2)
+            lookout._work.put(lookout._survey)
+            lookout._work.put(found.set)
+            assert found.wait(PATIENCE)
+            scene.toolstack.facts.shut_down(5, CRASH)
+
+    scene.bridge.add_timeout(0, inside)
+    scene.expect("d5 crashed", "d5 stopped (crashed)", "d5 started")
+    assert scene.events[-1].domain != scene.events[0].domain
+
+
+def test_what_is_on_its_way_when_xenstored_is_lost_is_told_before_the_loss(scene: Scene) -> None:
+    scene.before = [4, 5]
+    scene.open()
+    scene.bridge.run(timeout=0.01)
+    scene.toolstack.domains[4] = Seen(scene.toolstack.domains[4].ref, CRASH)
+    scene.toolstack.domains[5] = Seen(scene.toolstack.domains[5].ref, POWEROFF, dying=True)
+    scene.store.dead = True
+    scene.expect("d4 crashed", "d5 shutdown (guest)", "d5 stopped (shutdown)", "- connection_lost (eof)")
+
+
+def test_a_domain_that_a_list_leaves_out_is_looked_at_before_it_is_ended(scene: Scene) -> None:
+    """A library's list may be cut off."""
+    scene.before = [5]
+    scene.open()
+    scene.toolstack.list = list  # type: ignore[method-assign,assignment]  # an empty one
+    scene.store.fire(RELEASED)
+    scene.toolstack.stop(5, POWEROFF, tell=False)
+    scene.expect("d5 shutdown (guest)")
+
+
 def test_a_domid_that_is_used_again_is_two_domains(scene: Scene) -> None:
     scene.before = [3]
     scene.open()
@@ -154,13 +243,11 @@ def test_a_resumed_domain_is_noticed_without_any_announcement(scene: Scene) -> N
     scene.expect("d4 suspended (guest)", "d4 resumed")
 
 
-def test_a_toolstack_that_tells_no_ends_is_asked(bridge: Bridge) -> None:
-    scene = Scene(bridge, tells_ends=False)
+def test_a_toolstack_that_tells_no_ends_is_asked(scene: Scene) -> None:
     scene.before = [1, 2]
-    with_lookout = scene.open()
+    scene.open()
     scene.toolstack.destroy(1, tell=False)
     scene.expect("d1 stopped (destroyed)")
-    with_lookout.close()
 
 
 def test_a_lost_xenstored_is_told_once_and_costs_no_more_passes(scene: Scene) -> None:
