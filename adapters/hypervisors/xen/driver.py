@@ -1,6 +1,16 @@
 """``libxl:///``: this Xen host through libxl, of whichever generation the library is.
 
 This is where 4.1 and 4.2 part, and the last place that knows of both.
+
+A domain's ``stopped`` says how its guest had stopped, if libxl or Xen's list says so at any time before the domain
+leaves that list; the driver asks once more before it emits the event.  What cannot be known is told as follows.
+
+- A domain that shut down, was destroyed and left the list before anybody here looked ends as "destroyed".  Neither Xen
+  nor xenstored keeps a record of it.  This takes a host loop, or a machine, that is busy for as long as the toolstack
+  needs to destroy the domain.
+- A domain that left the list while the connection was lost ends as "inferred", when the connection is restored.
+- A disk that a guest ejects while nobody watches is delivered at the next opening by 4.2 and later, unless another
+  toolstack was there first, and is not delivered by 4.1, in which nobody acknowledges an ejection.
 """
 
 from __future__ import annotations

@@ -343,6 +343,8 @@ class Lookout:
 
         The loop's thread may be inside the library, with a fact that it has not put into the mailbox yet.  It takes no
         step there: when it takes the first of these two, that fact is in the mailbox, and the second is behind it.
+        (A thread that libxl runs its own loop on, within a synchronous call, is not waited for: such a call may take
+        minutes.  Of those there are few, and what libxl tells them they put into the mailbox at once.)
         """
         self.mailbox.put(functools.partial(self.mailbox.put, step))
 

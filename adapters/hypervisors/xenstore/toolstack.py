@@ -6,7 +6,8 @@ request in the guest's ``control/shutdown`` (docs/misc/xenstore-paths.pandoc of 
 sets about it.  So a domain's last request, where it was cleared and none came after it, is told as what its guest did
 once the domain has really ended, and not before; a guest that stops of its own accord, or crashes, counts as destroyed.
 One that was suspended, went on, and is destroyed without another request counts as saved: nothing in the store tells.
-A request that was cleared before it could be read here, within a millisecond or so, leaves no trace either.
+A request that was cleared, or whose node was removed, before it could be read here leaves no trace either: on a busy
+machine that is a matter of many milliseconds.  A domain that ended while the connection was lost ends as "inferred".
 
 The lookout's worker thread, all of it.
 """

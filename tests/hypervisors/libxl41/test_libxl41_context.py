@@ -13,14 +13,14 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.libxl41 import Context
 from eventbridge.adapters.hypervisors.libxl41 import types as shapes
-from eventbridge.adapters.hypervisors.libxl41.context import reason
+from eventbridge.adapters.hypervisors.libxl41.context import ERROR_INVAL, reason
 from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen.library import Generation, generation, libxl
 from eventbridge.domain import State
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
 from tests.support.patience import PATIENCE
-from tests.support.xen import libxl41
+from tests.support.xen import libxl41, table
 from tests.support.xen.standin import CRASH, SUSPEND, XenStandIn
 
 URI = "libxl:///"
@@ -172,6 +172,18 @@ def test_only_domains_that_changed_are_asked_about(xen: XenStandIn, source: Even
         host.step_until_idle()
     assert told.facts == [("shut down 2", 7), ("gone", 9)]
     assert asked == [9], "the list says by itself how 7 is"
+
+
+def test_a_domain_that_has_shut_down_and_is_marked_as_running_still_has_shut_down(
+    xen: XenStandIn, source: EventSource, told: Told
+) -> None:
+    """libxl_event_get_domain_death_info of the true 4.1 says ERROR_INVAL of it, and is never asked again."""
+    source._context.library._functions["libxl_event_get_domain_death_info"] = lambda *arguments: ERROR_INVAL
+    xen.create(1)
+    source.followed[1] = None
+    xen.table.set_flags(1, table.RUNNING | table.SHUTDOWN | CRASH << table.REASON_SHIFT)
+    source.drain(1)
+    assert told.facts == [(f"shut down {CRASH}", 1)]
 
 
 def test_a_domain_that_the_list_leaves_out_is_not_gone_for_that(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import eventbridge
-from eventbridge import Backoff, Bridge, Connection, drivers
+from eventbridge import Backoff, Bridge, Connection, drivers, link
 from eventbridge.adapters.hypervisors.libxl.context import Context
 from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xenstore import source
@@ -116,10 +116,10 @@ def mark(xen: XenStandIn, flags: int, reason: int = CRASH) -> None:
     xen.table.set_flags(7, flags | reason << table.REASON_SHIFT)
 
 
-def vanish(xen: XenStandIn) -> None:
-    """Domain 7 leaves Xen's list, and nothing is announced."""
-    del xen.guests[7]
-    xen.table.remove(7)
+def vanish(xen: XenStandIn, domid: int = 7) -> None:
+    """The domain leaves Xen's list, and nothing is announced."""
+    del xen.guests[domid]
+    xen.table.remove(domid)
 
 
 def test_libxls_event_is_late(xen: XenStandIn, watch: Watch, libxl_held: Held) -> None:
@@ -240,11 +240,26 @@ def test_the_audit_is_first_and_the_domain_dying(xen: XenStandIn, heard: Heard) 
 
 
 @pytest.mark.parametrize("heard", [None], indirect=True)
+def test_a_call_that_finds_xenstored_gone_has_it_looked_for_at_once(
+    xen: XenStandIn, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the connection would be given up as one that does not say why, and what is on its way with it."""
+    monkeypatch.setattr(link, "SUSPICION_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(WatchSource, "deadline", lambda source: None)  # no probe comes
+    mark(xen, table.SHUTDOWN)
+    xen.kill()
+    call = heard.hv.domains()
+    heard.until(Kind.CONNECTION_LOST)
+    assert call.done
+    assert heard.lines() == ["guest7 crashed", "- connection_lost (eof)"]
+    xen.restart(told_before=True)
+
+
+@pytest.mark.parametrize("heard", [None], indirect=True)
 def test_what_ended_before_xenstored_was_lost_is_told_before_the_loss_and_once(xen: XenStandIn, heard: Heard) -> None:
     """xenstored announces neither: it is killed first.  The list of Xen's domains needs no xenstored."""
     mark(xen, table.SHUTDOWN, POWEROFF)
-    vanish_other = xen.guests.pop(1)
-    xen.table.remove(vanish_other.domid)
+    vanish(xen, 1)
     xen.kill()
     heard.until(Kind.CONNECTION_LOST)
     before = heard.lines()

@@ -146,6 +146,18 @@ def test_only_a_domain_that_was_suspended_is_looked_at_again() -> None:
     assert lives.suspended() == []
 
 
+@pytest.mark.parametrize(("reason", "explained"), [(0, True), (1, True), (2, False), (3, True), (None, False)])
+def test_an_end_is_explained_by_how_the_guest_stopped_unless_it_may_have_gone_on(
+    reason: int | None, explained: bool
+) -> None:
+    lives = Lives(Stream())
+    lives.found(GUEST, reason)
+    assert lives.is_explained(1) is explained
+    assert not lives.is_explained(2)
+    lives.leaving(1)
+    assert lives.is_explained(1)
+
+
 def test_an_event_of_an_unknown_domain_still_says_its_domid() -> None:
     stream = Stream()
     Lives(stream).ejected(9, "hdc")

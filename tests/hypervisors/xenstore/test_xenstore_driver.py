@@ -129,6 +129,18 @@ def test_what_a_guest_was_asked_and_did_is_told_at_its_end(scene: Scene, request
     scene.expect(*events)
 
 
+def test_what_a_guest_did_is_read_once_more_at_its_end(scene: Scene) -> None:
+    """The watch on it is late, and the domain's nodes are left."""
+    path = "/local/domain/1/control/shutdown"
+    scene.until_handled(path, 1)
+    scene.xen.write(path, "poweroff")
+    scene.until_handled(path, 2)
+    scene.subscription.lookout.on_watch = lambda watched: None
+    scene.xen.write(path, "")
+    scene.xen.die(1, forget=False)
+    scene.expect("first shutdown (guest)", "first stopped (shutdown)")
+
+
 def test_a_request_that_the_guest_never_took_up_is_not_told(scene: Scene) -> None:
     """Nor one before that: it had gone on since."""
     scene.request(1, "suspend")
