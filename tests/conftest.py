@@ -9,7 +9,7 @@ import pytest
 from eventbridge import dispatcher, mailbox
 from tests.support import freezing, markers, waking, wanted
 
-pytest_plugins = ["eventbridge.testing.plugin"]
+pytest_plugins = ["eventbridge.testing.plugin", "tests.support.limits"]
 
 waking.check_every_wait()
 

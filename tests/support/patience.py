@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eventbridge.testing.patience import FACTOR
+from eventbridge.testing.patience import FACTOR as FACTOR
 
 PATIENCE: float = 50.0 * FACTOR
 """Seconds."""
