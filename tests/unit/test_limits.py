@@ -1,4 +1,4 @@
-"""What `tests.support.limits` promises: whatever a test hangs in, it is ended and named, and the run goes on.
+"""What `tests.support.limits` promises: whatever a test hangs in, end of the report and named, and the run goes on.
 
 Each test here runs a private pytest on planted tests that hang in one way each.
 """
@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import environment, interruptible
+from tests.support.limits import watchdog
 from tests.support.patience import FACTOR, PATIENCE
 
 pytestmark = pytest.mark.timeout(180)
 
-LIMIT, GRACE = 6, 1  # of what has no mark, in the private run: seconds
+LIMIT, GRACE = 4, 1  # of what has no mark, in the private run: seconds
 OPTIONS = f"-p tests.support.limits -p no:hypothesispytest -o timeout={LIMIT} -o limits_grace={GRACE}"
 
 PLANTED = """
@@ -104,6 +105,12 @@ def test_leaves_processes():
     hang_for_ever()
 
 
+@hanging
+def test_is_woken_by_the_report():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    LETTING_GO.sleep(10_000)
+
+
 def test_fine_after():
     pass
 
@@ -143,7 +150,7 @@ def start(tmp_path: Path, mark: str) -> Iterator[Start]:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        env = environment(**dict([mark.split("=")]))
+        env = environment(TMPDIR=str(tmp_path), **dict([mark.split("=")]))
         env = {name: value for name, value in env.items() if not name.startswith("PYTEST_")}
         command = [sys.executable, "-m", "pytest", "-q", *OPTIONS.split(), *arguments]
         pipe = subprocess.PIPE
@@ -189,7 +196,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def reported(err: str, name: str, where: str) -> str:
     """What the watchdog says about it: it is there, and once."""
     reports = re.findall(
-        r"^\+\+\+\+ (.*? outlived its limit .*?)^\+\+\+\+ it is ended \+\+\+\+$", err, flags=re.M | re.S
+        r"^\+\+\+\+ (.*? outlived its limit .*?)^\+\+\+\+ end of the report \+\+\+\+$", err, flags=re.M | re.S
     )
     (report,) = [
         one for one in reports if re.match(rf"{re.escape(name)} outlived its limit of \S+ s in {where} \(", one)
@@ -235,7 +242,7 @@ def debuggers_work() -> bool:
 
 
 def test_workers_that_hang_are_replaced_and_the_run_goes_on(start: Start) -> None:
-    code, out, err = ended(start("-n2", "--dist", "worksteal", "-k", "not AtExit"))
+    code, out, err = ended(start("-n2", "--dist", "worksteal", "-k", "not AtExit and not woken"))
     assert code == 1
     assert f"{len(WHERE)} failed, " in out.splitlines()[-1]
     assert "2 passed" in out or "3 passed" in out, "a test's body may be reported before its teardown hangs"
@@ -243,6 +250,41 @@ def test_workers_that_hang_are_replaced_and_the_run_goes_on(start: Start) -> Non
         assert re.search(rf"worker 'gw\d' crashed while running 'test_planted\.py::test_{name}'", out)
         assert f"test_planted.py::test_{name} outlived its limit of {FACTOR:g} s in {where}" in out
         assert shows_the_stacks(reported(err, f"test_planted.py::test_{name}", where))
+
+
+@pytest.mark.parametrize("workers", ["", "-n1"])
+def test_a_test_that_was_interrupted_by_its_report_is_not_mistaken_for_the_next(start: Start, workers: str) -> None:
+    """It has gone on.  Whether it was killed in time or not, the run fails because of it, and of no other test."""
+    code, out, err = ended(start("-k", "woken or fine_after", *workers.split()))
+    assert code == 1
+    reported(err, "test_planted.py::test_is_woken_by_the_report", "its setup or its body")
+    assert "test_fine_after outlived" not in err
+    assert "running 'test_planted.py::test_fine_after'" not in out
+    assert not workers or "passed" in out
+
+
+BETWEEN_TESTS = """
+import os, pytest, test_planted
+
+
+class Outermost:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self):
+        yield
+        test_planted.hang_for_ever()
+
+
+def pytest_sessionstart(session):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session.config.pluginmanager.register(Outermost())
+"""
+
+
+def test_a_worker_that_hangs_between_tests_is_ended_by_the_controllers_watchdog(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(BETWEEN_TESTS)
+    code, _, err = ended(start("-n1", "-k", "fine", "-o", "timeout=1", "-o", "limits_grace=3"))
+    assert code == 1
+    reported(err, "pytest", "waiting for news from its workers")
 
 
 @pytest.mark.parametrize("name", AT_EXIT)
@@ -295,19 +337,26 @@ def test_signals_reach_pytest(start: Start, tmp_path: Path, number: signal.Signa
 
 
 @pytest.mark.parametrize("workers", ["", "-n1"])
-def test_nothing_outlives_a_run_that_is_killed(start: Start, tmp_path: Path, mark: str, workers: str) -> None:
-    """The process that others know, of one that has forked a child."""
+def test_no_watchdog_outlives_a_run_that_is_killed(start: Start, tmp_path: Path, mark: str, workers: str) -> None:
+    """Though the test has forked a child, which lives on and has all that a fork inherits."""
+    (tmp_path / "fork").touch()
     process = start_waiting(start, tmp_path, *workers.split())
     process.kill()
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    wait_until(lambda: marked(mark) == [int((tmp_path / "child").read_text())])
     (tmp_path / "go on").touch()
-    wait_until(lambda: not marked(mark))
-    assert ended(process)[0] == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("workers", ["", "-n1"])
-def test_a_test_process_that_dies_takes_its_watchdog_along(start: Start, tmp_path: Path, workers: str) -> None:
+def test_a_test_process_that_dies_takes_its_watchdog_along(
+    start: Start, tmp_path: Path, mark: str, workers: str
+) -> None:
+    (tmp_path / "fork").touch()
     process = start_waiting(start, tmp_path, *workers.split())
     os.kill(int((tmp_path / "waits").read_text()), signal.SIGKILL)
+    if not workers:
+        wait_until(lambda: marked(mark) == [int((tmp_path / "child").read_text())])
+    (tmp_path / "go on").touch()
     code, out, err = ended(process)
     assert code == (1 if workers else -signal.SIGKILL)
     assert "outlived" not in out + err
@@ -318,13 +367,49 @@ def start_waiting(start: Start, directory: Path, *arguments: str) -> subprocess.
     (directory / "test_waits.py").write_text(
         "import os, pathlib, time\n"
         "def test_waits():\n"
+        "    while_waiting = lambda: os.path.exists('go on') or time.sleep(0.01)\n"
+        "    if os.path.exists('fork'):\n"
+        "        if (child := os.fork()) == 0:\n"
+        "            while not while_waiting(): pass\n"
+        "            os._exit(0)\n"
+        "        pathlib.Path('child').write_text(str(child))\n"
         "    pathlib.Path('waiting').write_text(str(os.getpid()))\n"
         "    os.rename('waiting', 'waits')\n"
-        "    while not os.path.exists('go on'): time.sleep(0.01)\n"
+        "    while not while_waiting(): pass\n"
     )
-    process = start("test_waits.py", "-o", f"timeout={5 * PATIENCE}", *arguments)
+    process = start("test_waits.py", "-o", "timeout=100", *arguments)
     wait_until((directory / "waits").exists)
     return process
+
+
+def test_time_in_which_the_watchdog_did_not_run_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As when a terminal's ctrl-Z has stopped all processes."""
+    now, stood_still = 0.0, [100.0]
+
+    class Poll:
+        def register(self, *_: int) -> None:
+            pass
+
+        def poll(self, ms: float) -> list[tuple[int, int]]:
+            nonlocal now
+            now += stood_still.pop() if stood_still and ms else ms / 1000
+            return []
+
+    memory = os.memfd_create("memory")
+    os.ftruncate(memory, watchdog.SIZE)
+    os.pwrite(memory, watchdog.RECORD.pack(3.0, 2.0, b"its teardown", b"test_it"), watchdog.AT)
+    options = {"pid": os.getpid(), "memory": memory, "directory": tmp_path, "token": "", "report": 1}
+    watching = watchdog.Watchdog({name: str(value) for name, value in options.items()})
+    ends: list[tuple[float, str]] = []
+    monkeypatch.setattr(watching, "end", lambda what, number: ends.append((now, what)) is None)
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now)
+    monkeypatch.setattr(watchdog.select, "poll", Poll)
+    outlived = watching.watch()
+    monkeypatch.undo()
+    os.close(watching.alive)
+    ((when, what),) = ends
+    assert what == outlived == "test_it outlived its limit of 2 s in its teardown"
+    assert 100 + 3.0 <= when < 100 + 3.0 + 2 * watchdog.TICK
 
 
 def test_limits_are_scaled(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

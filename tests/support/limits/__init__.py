@@ -7,6 +7,7 @@ that cannot end, a watchdog process does, some seconds after: see `watchdog`.  E
     a test's setup and body          what pytest-timeout gives it
     a test's teardown                the same once more
     the session's finish, the exit   ``timeout``
+    xdist's controller               15 times ``timeout`` without news from a worker
 
 and each has the grace besides, ``limits_grace`` in pytest's configuration.  All of them are multiplied by
 EVENTBRIDGE_TEST_PATIENCE.  Without a ``timeout`` nothing is watched; under a debugger, give ``--timeout 0``.
@@ -41,8 +42,11 @@ from . import watchdog
 SCRIPT = watchdog.__file__
 REPORT = 30 * patience.FACTOR
 """Seconds within which the stacks are written, or left out."""
-COLLECTIONS = 5
+COLLECTION = 5
 """Limits that the collection of all tests has."""
+SILENCE = 15
+"""Limits within which xdist's controller hears from a worker: more than the longest test has.  The last resort, for a
+worker that hangs while it waits for its next test, or while it imports what it needs to be watched."""
 PR_SET_PDEATHSIG = 1
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, -1  # <linux/prctl.h>
 
@@ -118,8 +122,8 @@ class Watch:
         _prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)  # where only an ancestor may look into a process
 
     def _start(self, fd: int, options: dict[str, Any]) -> None:
-        """As nobody's child: some libraries wait for any child of the process."""
-        command = _command({"pid": os.getpid(), **options})
+        """As nobody's child: some libraries wait for any child of the process.  So a shell starts it, and ends."""
+        command = ["/bin/sh", "-c", '"$@" &', "sh", *_command({"pid": os.getpid(), **options})]
         subprocess.run(command, check=True, pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def _start_over(self, fd: int, options: dict[str, Any]) -> None:
@@ -178,15 +182,14 @@ class Limits:
         self._is_worker = hasattr(config, "workerinput")
         self._controls = False
         self._debugging = False
-        watch.tell("collection", "", COLLECTIONS * limit, grace)
+        watch.tell("collection", "", COLLECTION * limit, grace)
 
     # -- what begins
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         self._controls = self._config.pluginmanager.hasplugin("dsession")
-        if self._controls:
-            self._watch.tell("the run of its workers")  # each of which has its limits
+        self._heard()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self) -> None:
@@ -219,7 +222,7 @@ class Limits:
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
         limit = self._limit
         if self._controls:
-            Path(self._watch.directory, "running").unlink()  # the workers are about to be told to end
+            Path(self._watch.directory, "running").unlink(missing_ok=True)  # the workers are about to be told to end
             limit += self._exit_timeout()
         self._watch.tell("the session's finish", "", limit, self._grace)
         return (yield)
@@ -233,10 +236,26 @@ class Limits:
 
     def _between(self) -> None:
         """A worker waits for its next test, a debugger's user thinks."""
-        waits = self._is_worker or self._controls or self._debugging
+        waits = self._is_worker or self._debugging
         self._watch.tell("what comes between tests", self._name, 0.0 if waits else self._limit, self._grace)
 
     # -- xdist's controller
+
+    def _heard(self) -> None:
+        if self._controls:
+            self._watch.tell("waiting for news from its workers", "", SILENCE * self._limit, self._grace)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        self._heard()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self) -> None:
+        self._heard()
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        self._heard()
 
     def _exit_timeout(self) -> float:
         """A worker's watchdog is to be faster than xdist, which kills without a word."""

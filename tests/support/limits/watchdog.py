@@ -197,7 +197,7 @@ def _report(pid: int, what: str, directory: str, seconds: float) -> None:
         _say(f"\n++++ {what} ++++\n")
         _native_stacks(pid, seconds)
         _python_stacks(pid, seconds)
-        _say("++++ it is ended ++++\n")
+        _say("++++ end of the report ++++\n")
     finally:
         os._exit(0)
 
@@ -322,12 +322,13 @@ def _remove(directory: str) -> None:
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     options = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    watchdog = Watchdog(options)
+    try:
+        watchdog = Watchdog(options)
+    except ProcessLookupError:  # it has ended already
+        return
     if options.get("supervise"):
         supervise(watchdog)
         return
-    if os.fork():
-        os._exit(0)  # whoever started this waits for it
     watchdog.watch()
     if not watchdog.worker:
         _remove(watchdog.directory)
