@@ -131,7 +131,7 @@ class TestAtExit:
         threading.Thread(target=later).start()
 """
 BODY = ("holds_the_lock", "hangs_in_c", "is_stopped", "ignores_its_own_timeout", "leaves_processes")
-WHERE = {**dict.fromkeys(BODY, "its setup or its body"), "setup": "its setup or its body", "teardown": "its teardown"}
+WHERE = {**dict.fromkeys(BODY, "its body"), "setup": "its setup", "teardown": "its teardown"}
 AT_EXIT = ("leaves_a_callback", "leaves_a_thread", "leaves_a_thread_that_takes_the_lock_at_the_end")
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -257,7 +257,7 @@ def test_a_test_that_was_interrupted_by_its_report_is_not_mistaken_for_the_next(
     """It has gone on.  Whether it was killed in time or not, the run fails because of it, and of no other test."""
     code, out, err = ended(start("-k", "woken or fine_after", *workers.split()))
     assert code == 1
-    reported(err, "test_planted.py::test_is_woken_by_the_report", "its setup or its body")
+    reported(err, "test_planted.py::test_is_woken_by_the_report", "its body")
     assert "test_fine_after outlived" not in err
     assert "running 'test_planted.py::test_fine_after'" not in out
     assert not workers or "passed" in out

@@ -61,11 +61,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Scale the limit before pytest-timeout reads it, and start to watch."""
     limit = _scaled_default(config)
-    if not limit or not sys.executable or not hasattr(os, "pidfd_open"):
+    workerinput = getattr(config, "workerinput", {})
+    known = not workerinput or "limits_directory" in workerinput  # to the controller, which has this plugin too
+    if not limit or not known or not sys.executable or not hasattr(os, "pidfd_open"):
         return
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        watch = Watch(getattr(config, "workerinput", {}))
+        watch = Watch(workerinput)
     grace = float(config.getini("limits_grace")) * patience.FACTOR
     config.pluginmanager.register(Limits(config, watch, limit, grace), "limits")
 
@@ -101,13 +103,14 @@ class Watch:
         _stderr = os.dup(2)
         faulthandler.register(watchdog.STACKS, file=_stderr, all_threads=True)
         self._number = 0
+        self._told: watchdog.Record = (0.0, 0.0, "", "")
         fd = os.memfd_create("limits")
         os.ftruncate(fd, watchdog.SIZE)
         self._memory = mmap.mmap(fd, watchdog.SIZE)
         token = f"EVENTBRIDGE_TEST_PROCESS={os.getpid()}-{time.monotonic_ns()}"
-        self.directory = workerinput.get("limits_directory", "")
         options = {"memory": fd, "token": token, "report": REPORT}
         if workerinput:
+            self.directory = workerinput["limits_directory"]
             options |= {"worker": workerinput["workerid"], "controller": workerinput["limits_controller"]}
         else:
             self.directory = tempfile.mkdtemp(prefix="eventbridge-limits-")
@@ -144,20 +147,24 @@ class Watch:
 
     def tell(self, phase: str, name: str = "", limit: float = 0.0, grace: float = 0.0) -> None:
         """From now on this runs, and has so many seconds; 0: as long as it takes."""
-        ends = time.monotonic() + limit + grace if limit else 0.0
-        self._number += 2
-        watchdog.NUMBER.pack_into(self._memory, 0, self._number - 1)
-        watchdog.RECORD.pack_into(self._memory, watchdog.AT, ends, limit, phase.encode(), name.encode()[:3000])
-        watchdog.NUMBER.pack_into(self._memory, 0, self._number)
+        self._write(time.monotonic() + limit + grace if limit else 0.0, limit, phase, name)
 
-    def tell_exit(self, limit: float, grace: float, when_the_run_ends: bool) -> None:
-        """From now on the process is to end; xdist's worker, from when its controller tells it to."""
-        if not when_the_run_ends:
-            self.tell(watchdog.EXIT, "", limit, grace)
-            return
+    def tell_phase(self, phase: str) -> None:
+        """The next part of what runs, within the same limit."""
+        ends, limit, _, name = self._told
+        self._write(ends, limit, phase, name)
+
+    def tell_exit_of_worker(self, limit: float) -> None:
+        """From now on xdist's worker is to end.  It has so many seconds from when its controller tells it to."""
+        self._write(0.0, limit, watchdog.EXIT, "")
+
+    def _write(self, ends: float, limit: float, phase: str, name: str) -> None:
+        self._told = ends, limit, phase, name
         self._number += 2
         watchdog.NUMBER.pack_into(self._memory, 0, self._number - 1)
-        watchdog.RECORD.pack_into(self._memory, watchdog.AT, 0.0, limit + grace, watchdog.EXIT.encode(), b"")
+        watchdog.RECORD.pack_into(
+            self._memory, watchdog.AT, ends, limit, phase.encode(), name.encode(errors="replace")[:3000]
+        )
         watchdog.NUMBER.pack_into(self._memory, 0, self._number)
 
 
@@ -206,8 +213,12 @@ class Limits:
     def pytest_timeout_set_timer(self, settings: Any) -> Generator[None, object, object]:
         """What pytest-timeout has made of the configuration, the options and the marks."""
         self._item_limit = settings.timeout
-        self._phase("its setup or its body")
+        self._phase("its setup")
         return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        self._watch.tell_phase("its body")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
@@ -229,7 +240,10 @@ class Limits:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        self._watch.tell_exit(self._limit, self._grace, when_the_run_ends=self._is_worker)
+        if self._is_worker:
+            self._watch.tell_exit_of_worker(self._limit + self._grace)
+        else:
+            self._watch.tell(watchdog.EXIT, "", self._limit, self._grace)
 
     def _phase(self, phase: str) -> None:
         self._watch.tell(phase, self._name, 0.0 if self._debugging else self._item_limit, self._grace)
