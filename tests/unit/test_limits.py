@@ -23,7 +23,7 @@ from tests.support.command import environment, interruptible
 from tests.support.limits import watchdog
 from tests.support.patience import FACTOR, PATIENCE
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 LIMIT, GRACE = 4, 1  # of what has no mark, in the private run: seconds
 OPTIONS = f"-p tests.support.limits -p no:hypothesispytest -o timeout={LIMIT} -o limits_grace={GRACE}"
