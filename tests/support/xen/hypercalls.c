@@ -24,6 +24,9 @@
 #include "table.h"
 
 #define PAGE 4096
+/* Up to Xen 4.17 (interface 0x15) a domid that is not there stands for the next one that is, and libxenctrl compares
+ * what it gets; from 4.18 on it is ESRCH, and libxenctrl and xenstored take any answer for that domain's own. */
+#define GETDOMAININFO_SEARCHES (XEN_DOMCTL_INTERFACE_VERSION < 0x16)
 #define SHUTDOWN_REASON (XEN_DOMINF_shutdownmask << XEN_DOMINF_shutdownshift)
 #define PUBLIC __attribute__((visibility("default")))
 
@@ -53,7 +56,7 @@ static struct domain *find(struct table *table, uint32_t domid)
     return domid < table->limit && table->domain[domid].present ? &table->domain[domid] : NULL;
 }
 
-/* Xen's two ways of listing want the first domain from a domid on. */
+/* Xen's list, and up to 4.17 its look at one domain, is from a domid on. */
 static struct domain *first_from(struct table *table, uint32_t domid)
 {
     for (; domid < table->limit; domid++)
@@ -105,18 +108,15 @@ static int domctl(struct table *table, struct xen_domctl *op)
 {
     if (op->interface_version != XEN_DOMCTL_INTERFACE_VERSION)
         return fail(EACCES);
-    if (op->cmd == XEN_DOMCTL_getdomaininfo) {
-        struct domain *next = first_from(table, op->domain);
-        if (!next)
-            return fail(ESRCH);
-        describe(table, next, &op->u.getdomaininfo);
-        op->domain = (domid_t)domid_of(table, next);
-        return 0;
-    }
-    struct domain *domain = find(table, op->domain);
+    bool the_next_will_do = GETDOMAININFO_SEARCHES && op->cmd == XEN_DOMCTL_getdomaininfo;
+    struct domain *domain = the_next_will_do ? first_from(table, op->domain) : find(table, op->domain);
     if (!domain)
         return fail(ESRCH);
     switch (op->cmd) {
+    case XEN_DOMCTL_getdomaininfo:
+        describe(table, domain, &op->u.getdomaininfo);
+        op->domain = (domid_t)domid_of(table, domain);
+        return 0;
     case XEN_DOMCTL_destroydomain:
         domain->present = 0;
         raise_virq();

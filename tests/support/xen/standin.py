@@ -98,10 +98,9 @@ class XenStandIn:
     # -- the daemon --
 
     def _start(self) -> None:
-        executable = packages.xenstored()
         with open(self.directory / "xenstored.log", "ab") as log:
             self.xenstored = subprocess.Popen(
-                [executable, "-N", "-I", "--pid-file", self.directory / "run" / "xenstored.pid"],
+                [*packages.xenstored(), "-N", "--pid-file", self.directory / "run" / "xenstored.pid"],
                 env={**os.environ, **self.environment, **self._daemon_environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
