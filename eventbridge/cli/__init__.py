@@ -30,31 +30,41 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line, ``sys.argv[1:]`` by default; returns the exit code.  SystemExit is argparse's, for
-    ``--help`` (0) and for what it cannot read (2).
+    """Run one command line, ``sys.argv[1:]`` by default, and return the exit code.
+
+    Raises:
+        SystemExit: argparse's, for ``--help`` (0) and for what it cannot read (2).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
-    if not arguments:
-        parser.print_help(sys.stderr)
-        return 2
-    args = parser.parse_args(arguments)
-    terminal.prepare()
     try:
-        code = int(args.run(args))
+        try:
+            code = _run(list(sys.argv[1:] if argv is None else argv))
+        except SystemExit:  # argparse has printed the help, which may still be in the stream
+            terminal.flush()
+            raise
         terminal.flush()
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        terminal.abandon_stdout()
         return 0
     except (EventBridgeError, OSError) as error:
         terminal.complain(terminal.one_line(error), error)
     except Exception as error:
         where = "" if terminal.DEBUG else " (EVENTBRIDGE_DEBUG=1 shows where)"
         terminal.complain(f"a mistake of its own: {terminal.one_line(error)}{where}", error)
+    finally:
+        terminal.settle()
     return 1
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(arguments)
+    terminal.prepare()
+    return int(args.run(args))
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from eventbridge.events import DomainEvent, Kind
@@ -64,24 +64,44 @@ def prepare() -> None:
 
 def say(line: str = "") -> None:
     """One line on standard output, at once; OSError where it cannot be written."""
-    try:
+    with _standard_output():
         print(line, flush=True)
+
+
+def flush() -> None:
+    """Write what standard output still holds; OSError where that fails."""
+    if sys.stdout is not None:
+        with _standard_output():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         error.filename = "standard output"
         raise
 
 
-def flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
+def settle() -> None:
+    """Drop what a standard stream still holds if it cannot be written.
 
-
-def abandon_stdout() -> None:
-    """Nobody reads standard output any more: have the interpreter's last flush succeed, as its own documentation of
-    SIGPIPE advises.
+    The interpreter flushes both streams once more when it ends.  What has failed fails again there: it would print
+    "Exception ignored" and end with exit code 120 (``flush_std_files`` in CPython's pylifecycle.c).
     """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            _abandon(stream)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Have every later flush succeed, as Python's documentation of SIGPIPE advises."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, stream.fileno())
     os.close(devnull)
 
 

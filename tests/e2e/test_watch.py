@@ -118,7 +118,12 @@ def test_it_ends_quietly_when_nobody_reads_it_any_more(uri: str) -> None:
 def test_output_that_cannot_be_written_is_an_error_and_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*EVENTBRIDGE, "watch", SIM], stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+            [*EVENTBRIDGE, "watch", SIM],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
         )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "eventbridge: standard output: No space left on device"

@@ -16,12 +16,14 @@ from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
+_CHANGES_OUTPUT = ("EVENTBRIDGE_DEBUG", "NO_COLOR", "PYTHONUNBUFFERED")
+
 EVENTBRIDGE = (sys.executable, "-m", "eventbridge")
 
 
 def environment(python_path: str = "", **more: str) -> dict[str, str]:
-    """This one's, with ``python_path`` first on the module path, and nothing that changes what is shown."""
-    env = {name: value for name, value in os.environ.items() if name not in ("EVENTBRIDGE_DEBUG", "NO_COLOR")}
+    """This one's, with ``python_path`` first on the module path, and nothing that changes what is shown or when."""
+    env = {name: value for name, value in os.environ.items() if name not in _CHANGES_OUTPUT}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [python_path, str(ROOT)]))
     return {**env, **more}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,9 +18,18 @@ import eventbridge
 from eventbridge import HostUnavailable, cli
 from eventbridge.cli import terminal
 from tests.support.command import EVENTBRIDGE, environment, run
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
+OUTPUT: dict[str, Any] = {
+    "env": environment(),
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+    "text": True,
+    "timeout": PATIENCE,
+}
 HEAVY = ("libvirt", "libvirtmod", "pyuv", "uvloop", "cffi", "matplotlib", "asyncio", "eventbridge.adapters")
 
 
@@ -122,7 +133,23 @@ def test_a_wrong_call_is_exit_code_2_and_says_what_there_is(arguments: list[str]
     assert "Traceback" not in done.stderr
 
 
-def test_help_into_a_closed_pipe_ends_quietly() -> None:
-    pipeline = f"{' '.join(EVENTBRIDGE)} --help | true; exit ${{PIPESTATUS[0]}}"
-    done = run("bash", "-c", pipeline, env=environment())
-    assert done.stderr == ""
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["watch", "--help"]])
+def test_output_into_a_closed_pipe_ends_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        done = subprocess.run([*EVENTBRIDGE, *arguments], **(OUTPUT | {"stdout": pipe}))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["watch", "--help"]])
+def test_output_onto_a_full_disk_is_one_line_and_exit_code_1(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*EVENTBRIDGE, *arguments], **(OUTPUT | {"stdout": full}))
+    assert (done.returncode, done.stderr) == (1, "eventbridge: standard output: No space left on device\n")
+
+
+def test_errors_that_cannot_be_written_leave_the_exit_code_as_it_is() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*EVENTBRIDGE, "nonsense"], **(OUTPUT | {"stderr": full}))
+    assert (done.returncode, done.stdout) == (2, "")
