@@ -130,11 +130,11 @@ class AsyncioHost:
         loop = asyncio._get_running_loop()
         if loop is None:
             raise HostUnavailable("this is no task of an asyncio loop: await it in one")
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[bool] = loop.create_future()
 
-        def end() -> None:
+        def end(in_time: bool = True) -> None:
             if not future.done():
-                future.set_result(None)
+                future.set_result(in_time)
 
         def done() -> None:
             if asyncio._get_running_loop() is loop:
@@ -144,11 +144,13 @@ class AsyncioHost:
                     loop.call_soon_threadsafe(end)
 
         subscribe(done)
+        # Not asyncio.wait_for: from Python 3.12 on it raises RuntimeError in a coroutine that is no task.
+        timer = None if timeout is None else loop.call_later(timeout, end, False)
         try:
-            await asyncio.wait_for(future, timeout)
-        except TimeoutError:
-            return False
-        return True
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 def _runner(kind: type) -> str:
