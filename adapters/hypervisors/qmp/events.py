@@ -54,7 +54,8 @@ MEANINGS: dict[tuple[str, Any], Meaning] = {
     **{
         ("MIGRATION", status): (Kind.JOB_PROGRESS, status.replace("-", "_"))
         for status in (
-            "active pre-switchover device wait-unplug cancelling postcopy-active postcopy-paused postcopy-recover colo"
+            "active pre-switchover device wait-unplug cancelling failing colo postcopy-device postcopy-active"
+            " postcopy-paused postcopy-recover-setup postcopy-recover"
         ).split()
     },
     ("MIGRATION", "completed"): (Kind.JOB_ENDED, "completed"),
@@ -93,7 +94,11 @@ SHUTDOWN: dict[str, End] = {
 UNKNOWN = {True: End("guest", "shutdown"), False: End("host", "shutdown")}
 """A newer QEMU's reason, by its "guest"."""
 
-MIGRATION_UNDER_WAY = frozenset("active pre-switchover device wait-unplug cancelling".split())
+# Statuses of a source whose processors the migration itself may stop next (migration/migration.c calls
+# migration_stop_vm after it has set one of these).
+MIGRATION_UNDER_WAY = frozenset(
+    "active pre-switchover device wait-unplug cancelling failing postcopy-device postcopy-active".split()
+)
 MIGRATION_ENDED = frozenset("completed failed cancelled".split())
 
 # query-status's (qapi/run-state.json: RunState).
