@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventbridge.host import FOREIGN
 from tests.support import wanted
-from tests.support.command import run
+from tests.support.command import environment, run
 
 # Each runs its loop, calls serve(end) inside it, with what ends the loop, and says what it says at last.
 LOOPS = {
@@ -208,7 +210,6 @@ def test_the_loop_that_runs_is_recognised_and_served(loop: str) -> None:
 @pytest.mark.parametrize(
     "program, found",
     [
-        ("import tkinter", "tkinter is loaded, for whose loop there is no host"),
         ("from twisted.internet import reactor", "twisted is loaded, but does not run in this thread"),
         ("from gi.repository import GLib", "glib is loaded, but does not run in this thread"),
         ("import trio", "trio is loaded, but does not run in this thread"),
@@ -224,4 +225,13 @@ def test_where_none_is_running_what_was_found_is_named(program: str, found: str)
     done = run(sys.executable, "-c", f"{program}\nimport eventbridge\neventbridge.attach()")
     assert found in done.stderr.splitlines()[-1]
     assert "HostUnavailable" in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("module", FOREIGN)
+def test_a_loop_for_which_there_is_no_host_is_named(module: str, tmp_path: Path) -> None:
+    (tmp_path / f"{module}.py").touch()  # it is known by its name in sys.modules, so an empty one does
+    code = f"import {module}, eventbridge\neventbridge.attach()"
+    done = run(sys.executable, "-c", code, env=environment(str(tmp_path)))
+    assert f"{module} is loaded, for whose loop there is no host" in done.stderr.splitlines()[-1]
     assert done.stdout == ""
