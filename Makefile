@@ -9,7 +9,7 @@ N ?= 3
 HOGS ?= 2
 ARGS ?=
 
-.PHONY: help demo quick test test-all flaky e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
+.PHONY: help demo quick test test-all test-debian13 flaky e2e-xen lint types soak stress interleavings bench bench-hosts bench-xen clean
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -25,6 +25,9 @@ test: ## the tests (under 6 minutes)
 	@$(SETUP) test
 	@$(BIN)/python -m compileall -q eventbridge adapters tests  # once, for the hundreds of processes that tests start
 	$(PYTEST) $(ARGS)
+
+test-debian13: ## the tests on a clean Debian 13 (as root, on any Debian; makes it in the cache; ARGS="..." is pytest's)
+	@python3 -m tests.support.debian13 $(ARGS)
 
 test-all: test interleavings soak e2e-xen test-debian13 ## everything (hours)
 

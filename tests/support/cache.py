@@ -46,6 +46,18 @@ def locked(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def locked_if_free(name: str) -> Iterator[bool]:
+    """Enter under that name without waiting: False if somebody else is in there."""
+    with open(directory() / f"{name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
 def _beside(place: Path) -> Iterator[Path]:
     unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     unfinished.chmod(0o755)
