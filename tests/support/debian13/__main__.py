@@ -143,7 +143,7 @@ def _run(root: Path, binds: Sequence[str], options: Sequence[str]) -> int:
         make.append("ARGS=" + shlex.join(options).replace("$", "$$"))
     namespaces = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
     command = [*namespaces, "bash", str(HERE / "inside.sh"), str(root), *binds, "--", *make]
-    process = subprocess.Popen(command, env=settings.environment())
+    process = subprocess.Popen(command, env=settings.environment(), preexec_fn=_default_sigint)
     try:
         while True:
             with contextlib.suppress(KeyboardInterrupt):  # pytest has it too, and ends: so its summary is seen
@@ -151,6 +151,11 @@ def _run(root: Path, binds: Sequence[str], options: Sequence[str]) -> int:
     finally:
         process.kill()
         process.wait()
+
+
+def _default_sigint() -> None:
+    """The tests send it to themselves; a shell has what it runs in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _say(what: str) -> int:

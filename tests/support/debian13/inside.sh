@@ -19,10 +19,6 @@ while [ "$1" != -- ]; do
 done
 shift
 trap : INT # the command has it as well: this waits for what it makes of it
-chroot "$root" "$@" &
 status=0
-while :; do
-    wait $! && status=0 || status=$?
-    kill -0 $! 2>/dev/null || break
-done
+chroot "$root" "$@" || status=$? # in the foreground: bash has what is in the background ignore SIGINT
 exit "$status"
