@@ -36,15 +36,26 @@ def prepare(vm: Vm, request: Request) -> Script:
     yield capabilities(ACKNOWLEDGED)
     yield Command("stop")
     listen = str(request.arguments.get("listen") or _somewhere(vm))
-    try:
-        yield Command("migrate-incoming", {"uri": listen})
-    except CommandFailed as error:
-        raise vm.refusal("migrate_prepare", f"it cannot listen at {listen}: {error.description}") from None
+    yield from _listen(vm, listen)
     found = yield Command("query-migrate")
     addresses = found.get("socket-address") or [{}]
     vm.listening = _uri(vm, addresses[0], listen)
     AWAITED[vm.listening] = True
     return vm.listening
+
+
+def _listen(vm: Vm, listen: str) -> Script:
+    before = yield Command("query-migrate")
+    try:
+        yield Command("migrate-incoming", {"uri": listen})
+    except CommandFailed as error:
+        why = f"it cannot listen at {listen}: {error.description}"
+        after = yield Command("query-migrate")
+        # From 9.1 on QEMU sets this status before it listens and leaves it so when it could not, and then refuses
+        # every other address (migration/migration.c: qemu_start_incoming_migration).
+        if after.get("status") == "setup" != before.get("status"):
+            why += "; and having failed once it listens nowhere else: start this QEMU anew"
+        raise vm.refusal("migrate_prepare", why) from None
 
 
 def finish(vm: Vm, request: Request) -> Script:

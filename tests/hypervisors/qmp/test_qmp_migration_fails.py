@@ -39,7 +39,7 @@ def pair(rig: Rig, start: Start) -> Pair:
     [
         ("tcp:127.0.0.1:1", "Connection refused"),
         ("unix:/no/such/socket", "No such file or directory"),
-        ("carrier-pigeon:1", "valid migration protocol"),
+        ("carrier-pigeon:1", "QEMU refused migrate: "),
     ],
 )
 @pytest.mark.parametrize("live", [True, False])
