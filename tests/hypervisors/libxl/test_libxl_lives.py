@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge
-from tests.support.libxl_rig import Rig
+from tests.support.libxl_rig import PATIENCE, Rig
 from tests.support.wanted import program
 from tests.support.xen.standin import CRASH, XenStandIn
 
@@ -130,6 +130,9 @@ def test_a_context_leaves_nothing_when_it_is_closed(xen: XenStandIn, bridge: Bri
         rig.close()
         rig.wait_for(bridge.is_empty)
         del rig
+    for thread in threading.enumerate():
+        if thread.name.startswith("libxl"):  # it has freed the last ctx, which ends what is registered, and returns
+            thread.join(PATIENCE)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == fds
     assert threading.active_count() <= threads
