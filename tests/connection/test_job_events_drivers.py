@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.connection.seed import patience
 
 import eventbridge
 from eventbridge.adapters.hypervisors.sim import control
@@ -23,7 +22,8 @@ from eventbridge.operations import OPERATIONS
 from tests.connection.xen_rig import WAYS
 from tests.support import qmp_qemu
 from tests.support.libvirtd import private_libvirtd
-from tests.support.qmp_qemu import MACHINE, Qemu, wait_until
+from tests.support.patience import patience
+from tests.support.qmp_qemu import MACHINE, Qemu
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn
 
@@ -42,20 +42,6 @@ class Way:
     lose: Callable[[], object]
 
 
-def is_frozen(pid: int) -> bool:
-    """SIGSTOP takes effect on each thread in its own time."""
-    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return set(states) == {"T"}
-
-
-def frozen(freeze: Callable[[], object], pid: int) -> Callable[[], object]:
-    def work() -> None:
-        freeze()
-        wait_until(lambda: is_frozen(pid))
-
-    return work
-
-
 @contextlib.contextmanager
 def sim() -> Iterator[Way]:
     name = f"job-events-{next(_numbers)}"
@@ -72,7 +58,7 @@ def sim() -> Iterator[Way]:
 @contextlib.contextmanager
 def libvirt() -> Iterator[Way]:
     with private_libvirtd() as daemon:
-        yield Way(daemon.unix_uri, frozen(daemon.freeze, daemon.pid), daemon.kill)
+        yield Way(daemon.unix_uri, daemon.freeze, daemon.kill)
 
 
 @contextlib.contextmanager
@@ -88,20 +74,28 @@ def libxl() -> Iterator[Way]:
         xen.load()
         xen.create(1)
         try:
-            yield Way("libxl:///", frozen(xen.freeze, xen.xenstored.pid), xen.kill)
+            yield Way("libxl:///", xen.freeze, xen.kill)
         finally:
             xen.restart()  # or its libraries' threads would wait for it for ever
 
 
+WAYS_TO_HANG = [
+    pytest.param(sim, id="sim"),
+    pytest.param(libvirt, id="libvirt", marks=pytest.mark.libvirt),
+    pytest.param(qmp, id="qmp", marks=pytest.mark.qemu),
+    pytest.param(libxl, id="libxl", marks=pytest.mark.xen),
+]
+
+
 @pytest.mark.parametrize("end", ["lose", "close"])
-@pytest.mark.parametrize("way", [sim, libvirt, qmp, libxl], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", WAYS_TO_HANG)
 def test_a_job_that_hangs_ends_before_its_stream_does(
     way: Callable[[], contextlib.AbstractContextManager[Way]], end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(source, "PROBE_SECONDS", 0.05)
 
     async def main(at: Way) -> None:
-        async with patience(50), eventbridge.connect(at.uri, reconnect=None) as hv:
+        async with patience(), eventbridge.connect(at.uri, reconnect=None) as hv:
             domain = next(domain for domain in await hv.domains() if domain.id and domain.state in RUNS)
             stream = hv.events()
             at.freeze()
@@ -123,6 +117,7 @@ def test_a_job_that_hangs_ends_before_its_stream_does(
         asyncio.run(main(at))
 
 
+@pytest.mark.xen
 @pytest.mark.parametrize("name", ["libxl 4.1", "xenstore"])
 def test_a_driver_that_is_not_tried_here_has_no_job_that_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uri, old = WAYS[name]
@@ -130,7 +125,7 @@ def test_a_driver_that_is_not_tried_here_has_no_job_that_is_told(name: str, monk
         monkeypatch.setenv("EVENTBRIDGE_LIBXL", str(libxl41.stand_in()))
 
     async def main() -> frozenset[str]:
-        async with patience(50), eventbridge.connect(uri, reconnect=None) as hv:
+        async with patience(), eventbridge.connect(uri, reconnect=None) as hv:
             assert hv.session is not None
             return hv.session.operations
 

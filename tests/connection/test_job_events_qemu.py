@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.connection.seed import patience, until_under_way
 
 import eventbridge
 from eventbridge import Domain, LongCall
@@ -18,8 +17,12 @@ from eventbridge.dispatcher import BUDGET_CALLBACKS
 from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from tests.support import qmp_qemu
+from tests.support.four_domains import until_under_way
+from tests.support.patience import patience
 from tests.support.proxy import Proxy, proxied
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
+
+pytestmark = pytest.mark.qemu
 
 SLOW = 20_000  # bytes/s: half a minute for what the 16 MiB of mostly zeros come to
 FAST = 1 << 30
@@ -80,7 +83,7 @@ def jobs(events: list[DomainEvent]) -> list[tuple[Kind, str | None]]:
 
 def test_a_source_that_ends_before_the_destination_answers_has_completed(directory: Path) -> None:
     async def main() -> None:
-        async with patience(50), pair(directory) as of:
+        async with patience(), pair(directory) as of:
             await of.here.start()
             leaving, coming = of.here.connection.events(), of.there.connection.events()
             job = await sent(of)
@@ -108,7 +111,7 @@ def test_a_source_that_hangs_up_instead_of_its_last_answer_has_completed(directo
     """QEMU is told to quit, and its end of file comes first."""
 
     async def main() -> None:
-        async with patience(50), pair(directory) as of:
+        async with patience(), pair(directory) as of:
             await of.here.start()
             leaving = of.here.connection.events()
             job = await sent(of)
@@ -127,7 +130,7 @@ def test_a_stream_waits_for_the_end_of_its_job_however_many_passes_that_takes(di
     """Between the source's end and the end of the migration the loop has more to do than fits into a few passes."""
 
     async def main() -> None:
-        async with patience(50), pair(directory) as of:
+        async with patience(), pair(directory) as of:
             await of.here.start()
             leaving = of.here.connection.events()
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.connection.seed import patience
 
 import eventbridge
 from eventbridge import Connection, Domain, EventStream
 from eventbridge.errors import ConnectionLost
 from tests.support import qmp_qemu
+from tests.support.patience import patience
 from tests.support.qmp_peer import Peer, line
 
 THERE = "tcp:127.0.0.1:1"  # nobody connects to it
@@ -72,7 +72,7 @@ def told(peer: Peer, scene: Scene, ask: Callable[[Domain], eventbridge.Call[Any]
     """The stream to its end, and how the call ended."""
 
     async def main() -> tuple[list[str], Any]:
-        async with patience(50), eventbridge.connect(peer.uri, reconnect=None) as hv:
+        async with patience(), eventbridge.connect(peer.uri, reconnect=None) as hv:
             scene.close = hv.close
             (domain,) = await hv.domains()
             stream: EventStream = hv.events()
@@ -189,7 +189,7 @@ def test_what_a_qemu_says_while_it_is_opened_comes_before_its_end(peer: Peer) ->
     Scene(peer, query_status=[GUEST, ANSWER, EOF])
 
     async def main() -> list[str]:
-        async with patience(50):
+        async with patience():
             hv = eventbridge.connect(peer.uri, reconnect=None)
             stream = hv.events()
             with contextlib.suppress(ConnectionLost):

@@ -12,6 +12,7 @@ import pytest
 
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.jobs import LETS_IN, Job, Jobs, Ticket
+from tests.support.patience import PATIENCE
 
 DOMAINS = 1000
 TASKS = 8000  # on two loops
@@ -132,7 +133,7 @@ def test_a_stream_of_queries_does_not_keep_a_modify_out() -> None:
         one.start()
     try:
         for _ in range(200):
-            with jobs.hold("web1", Job.MODIFY, timeout=30.0):
+            with jobs.hold("web1", Job.MODIFY, timeout=PATIENCE):
                 pass
     finally:
         stop.set()

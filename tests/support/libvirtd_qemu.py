@@ -15,12 +15,11 @@ import contextlib
 import functools
 import os
 import shutil
-import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support import wanted
+from tests.support import processes, wanted
 from tests.support.libvirtd import Libvirtd, free_port, private
 from tests.support.markers import needs
 from tests.support.qemu import _CONF, _DRIVER, _ENTRIES, guest
@@ -112,8 +111,8 @@ class QemuLibvirtd(Libvirtd):
     def end(self) -> None:
         super().end()
         for name in self.names():
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                os.kill(self.guest_pid(name), signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError):  # it has ended by itself
+                processes.kill(self.guest_pid(name))
 
     def names(self) -> list[str]:
         """Of the guests that run."""

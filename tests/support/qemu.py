@@ -8,16 +8,14 @@ the machine's files stay as they are."""
 from __future__ import annotations
 
 import contextlib
-import os
 import pwd
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support import wanted
+from tests.support import processes, wanted
 from tests.support.markers import needs
 from tests.support.wanted import missing, program
 
@@ -76,8 +74,7 @@ def embed_root() -> Iterator[Path]:
     finally:
         for pidfile in (root / "run/qemu").glob("*.pid"):
             if pidfile.name != "driver.pid":  # libvirt's own, the script's
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pidfile.read_text()), signal.SIGKILL)
+                processes.kill(int(pidfile.read_text()))
         shutil.rmtree(root)
 
 

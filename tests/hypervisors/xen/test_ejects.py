@@ -13,11 +13,11 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import SUSPEND, XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 30.0
 DOMID = 5
 HDC, HDD = 5632, 5696
 

@@ -18,11 +18,11 @@ from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xenstore import source
 from eventbridge.adapters.hypervisors.xenstore.source import WatchSource
 from eventbridge.events import DomainEvent, Kind
+from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41, table
 from tests.support.xen.standin import CRASH, POWEROFF, XenStandIn
 
 URI = "libxl:///"
-PATIENCE = 30.0
 AT_ONCE = Backoff(first=0.01, most=0.05)
 CRASHED = ["guest7 crashed", "guest7 stopped (crashed)"]
 
