@@ -52,7 +52,9 @@ def sources(release: int) -> list[Source]:
         text=True,
         check=True,
     ).stdout
-    own = _own_codename()
+    own = own_codename()
+    if own is None:
+        raise NoSources("this machine is no Debian 11, 12 or 13 (/etc/os-release): its sources cannot be exchanged")
     found = dict.fromkeys(_exchanged(said, own, CODENAMES[release]))
     if not any(source.suite == CODENAMES[release] for source in found):
         raise NoSources(f"apt has no source of Debian's suite {own}: add one in /etc/apt/sources.list.d")
@@ -73,10 +75,11 @@ def _exchanged(said: str, own: str, wanted: str) -> Iterator[Source]:
             yield Source(uri, f"{wanted}{dash}{part}")
 
 
-def _own_codename() -> str:
+def own_codename() -> str | None:
+    """Return the codename of this machine's Debian; None if it is none of CODENAMES."""
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         if os.path.exists(path):
             found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', Path(path).read_text(), re.MULTILINE)
             if found and found[1] in CODENAMES.values():
                 return found[1]
-    raise NoSources("this machine is no Debian 11, 12 or 13 (/etc/os-release): its sources cannot be exchanged")
+    return None

@@ -1,8 +1,9 @@
 """The end-to-end tests on a real Xen: ``python -m tests.e2e.xen``, or ``make e2e-xen``.
 
 It boots Debian's unmodified Xen hypervisor in QEMU, with the project inside domain 0 and beside it the real xenstored,
-xenconsoled and libxl, and runs the tests of ``dom0/`` there.  Its exit code is theirs.  Packages and images are kept
-in the cache (tests/support/cache.py); nothing is installed.
+xenconsoled and libxl, and runs the tests of ``dom0/`` there: first Debian 12's Xen 4.17 with Python 3.11, then Debian
+13's Xen 4.20 with Python 3.13, whatever this machine is.  Its exit code is the worse of theirs.  Packages and images
+are kept in the cache (tests/support/cache.py); nothing is installed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.support import debs
+from tests.support.apt import NotAvailable
 
-from . import images, machine
+from . import images, layout, machine
 from .console import Console, Stage
 
 TESTS = "tests/e2e/xen/dom0/*_in_dom0.py"
@@ -47,11 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = lacking()
         if missing:
             return _say(missing, FAILED)
-        return run(args.command or tests(args.options), args.silence)
-    except (debs.NotAvailable, images.NotBuilt, machine.WentSilent) as error:
-        return _say(str(error), FAILED)
+        releases = [args.debian] if args.debian else sorted(layout.PYTHONS)
+        return max([_boot(release, args) for release in releases])
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
+
+
+def _boot(release: int, args: argparse.Namespace) -> int:
+    _say(f"Debian {release}")
+    try:
+        return run(release, args.command or tests(args.options), args.silence)
+    except (NotAvailable, images.NotBuilt, machine.WentSilent) as error:
+        return _say(f"Debian {release}: {error}", FAILED)
 
 
 def lacking() -> str | None:
@@ -71,16 +79,16 @@ def tests(options: Sequence[str]) -> str:
     return " ".join([PYTEST, COLOUR[sys.stdout.isatty()], *map(shlex.quote, options), TESTS])
 
 
-def run(command: str, silence: float) -> int:
+def run(release: int, command: str, silence: float) -> int:
     """Boot, show what the command says, and how it went; its exit status."""
     directory = Path(tempfile.mkdtemp(prefix="e2e-xen-"))
     log = directory / "serial.log"
     result: int | None = None
     try:
         with _step("Xen, a kernel, domain 0's files"):
-            made = images.images()
+            made = images.images(release)
         with _step("the project"):
-            images.overlay(command, directory / "project.cpio")
+            images.overlay(made, command, directory / "project.cpio")
             disk = machine.memory_disk(made, directory / "project.cpio")
         console = Console()
         with machine.running(made, disk, log, silence) as lines:
@@ -141,6 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("options", nargs="*", metavar="OPTION", help="pytest's, after --, as in: -- -k console -x")
     parser.add_argument("--command", help="run this in domain 0 instead of the tests, as in --command 'xl info'")
+    parser.add_argument(
+        "--debian",
+        type=int,
+        choices=sorted(layout.PYTHONS),
+        help="boot that release of Debian alone (default: each in turn, and exit with the worst status)",
+    )
     parser.add_argument(
         "--silence",
         type=float,

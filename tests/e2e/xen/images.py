@@ -7,27 +7,25 @@ itself is laid over it at each run (`overlay`), so that changing it costs nothin
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.support import cache, debs
+from tests.support.apt import Apt
 
 from . import cpio, kernel, layout
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[2]
-SITE = "usr/local/lib/python3.11/dist-packages"  # where Debian's python3.11 looks by itself
+SITE = "usr/local/lib/{}/dist-packages"  # where Debian's Python looks by itself
 DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pytest-timeout", "pygments")
 
 GUEST_SOURCES = ("start.S", "guest.c")
@@ -36,53 +34,45 @@ GUEST_FLAGS = """\
 -mgeneral-regs-only -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static -s -Wl,-T,guest.lds
 -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096""".split()
 
-KEPT = 3
+KEPT = 4
 """So many states of the images."""
 _NAME, _KEY = "e2e-xen-", 10  # and the length of a key, in hexadecimal digits
 
-_DOMAIN0_MAGIC = 3495
-"""What byte code of Python 3.11 begins with, as a little-endian number (importlib/_bootstrap_external.py)."""
-
 
 class Images(NamedTuple):
-    """Paths of what a machine boots."""
+    """Paths of what a machine boots, and the command that runs domain 0's Python here."""
 
     xen: Path
     linux: Path
     domain0: Path
+    python: list[str]
+    python_home: Path
 
 
 class NotBuilt(Exception):
     """An image could not be made; one line that says why."""
 
 
-def images() -> Images:
-    """Fetched and built, or found in the cache.  Raises NotBuilt or `debs.NotAvailable`."""
-    packages = debs.unpacked(*layout.XEN_PACKAGES.format(debs.xen_version()).split())
-    kernel_debs = debs.unpacked(_kernel_package())
+def images(release: int) -> Images:
+    """Fetched and built, or found in the cache.  Raises NotBuilt or `NotAvailable` (tests/support/apt.py)."""
+    python = layout.PYTHONS[release]
+    names = layout.XEN_PACKAGES.format(debs.xen_version(release), python).split()
+    packages = debs.unpacked(*names, release=release)
+    kernel_debs = debs.unpacked(_kernel_package(release), release=release)
 
     def build(place: Path) -> None:
         try:
-            _build(packages, kernel_debs, place)
+            _build(packages, kernel_debs, python, place)
         except (layout.Missing, kernel.NotAKernel) as error:
             raise NotBuilt(str(error)) from None
 
     place = cache.once(f"{_NAME}{_key(packages.name, kernel_debs.name)}", build)
     _forget_old(place)
-    return Images(place / "xen", place / "vmlinux", place / "dom0.cpio")
+    command = layout.python_command(packages, python)
+    return Images(place / "xen", place / "vmlinux", place / "dom0.cpio", command, packages / "usr")
 
 
-@functools.cache
-def compiler() -> str | None:
-    """A Python of this machine whose byte code domain 0's can read; None: it compiles for itself, which is slower."""
-    if int.from_bytes(importlib.util.MAGIC_NUMBER[:2], "little") == _DOMAIN0_MAGIC:
-        return sys.executable
-    found = shutil.which("python3.11")
-    works = found is not None and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode
-    return found if works else None  # a version manager's stand-in is found, and refuses
-
-
-def overlay(command: str, target: Path) -> None:
+def overlay(made: Images, command: str, target: Path) -> None:
     """The project as it is now, and what domain 0 shall run: an archive to follow ``dom0.cpio``."""
     stage = target.with_suffix(".tree")
     project = stage / "e2e"
@@ -92,7 +82,7 @@ def overlay(command: str, target: Path) -> None:
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     (stage / "e2e-command").write_text(f"{command}\n")
-    _byte_compile(stage, "e2e")
+    byte_compile(made.python, made.python_home, stage, "e2e")
     _archive(stage, target)
     shutil.rmtree(stage)
 
@@ -105,11 +95,10 @@ def _forget_old(place: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _kernel_package() -> str:
-    """Debian's current kernel: linux-image-amd64 is nothing but a dependency on it."""
-    said = subprocess.run(
-        ["apt-cache", "depends", "linux-image-amd64"], capture_output=True, text=True, check=False
-    ).stdout
+def _kernel_package(release: int) -> str:
+    """That Debian's current kernel: linux-image-amd64 is nothing but a dependency on it."""
+    debs.candidates(["linux-image-amd64"], apt := Apt(release))
+    said = apt.ask("apt-cache", "depends", "linux-image-amd64")
     found = re.search(r"Depends: (linux-image-\S+)", said)
     if found is None:
         raise NotBuilt("apt offers no linux-image-amd64, domain 0's kernel: run apt-get update (a Debian is needed)")
@@ -121,7 +110,6 @@ def _key(*packages: str) -> str:
     digest = hashlib.sha256("\0".join(packages).encode())
     for name in DISTRIBUTIONS:
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
-    digest.update(b"compiled" if compiler() else b"")
     for source in _sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:_KEY]
@@ -129,19 +117,23 @@ def _key(*packages: str) -> str:
 
 def _sources() -> Iterator[Path]:
     yield from sorted(HERE.glob("guest/*"))
-    yield from (HERE / name for name in ("images.py", "layout.py", "kernel.py", "cpio.py", "init.sh", "linux_init.sh"))
+    yield from (
+        HERE / name
+        for name in ("images.py", "layout.py", "kernel.py", "zstd.py", "cpio.py", "init.sh", "linux_init.sh")
+    )
 
 
-def _build(packages: Path, kernel_debs: Path, place: Path) -> None:
+def _build(packages: Path, kernel_debs: Path, python: str, place: Path) -> None:
     (place / "xen").write_bytes(gzip.decompress(layout.one(packages, "boot/xen-*-amd64.gz").read_bytes()))
     linux = kernel.vmlinux(layout.one(kernel_debs, "boot/vmlinuz-*").read_bytes())
     (place / "vmlinux").write_bytes(linux)
     root = place / "root"
-    layout.domain0(packages, kernel_debs, root)
+    layout.domain0(packages, kernel_debs, python, root)
     _executable(HERE / "init.sh", root / "init")
-    _pytest(root / SITE)
-    for directory in ("usr/lib/python3.11", SITE):
-        _byte_compile(root, directory)
+    site = SITE.format(python)
+    _pytest(root / site)
+    for directory in (f"usr/lib/{python}", site):
+        byte_compile(layout.python_command(packages, python), packages / "usr", root, directory)
     _guests(packages, linux, root / "guests", place)
     _archive(root, place / "dom0.cpio")
     shutil.rmtree(root)
@@ -184,17 +176,18 @@ def _is_spare_lexer(parts: tuple[str, ...]) -> bool:
     return parts[:2] in (("pygments", "lexers"), ("pygments", "styles")) and parts[-1] not in wanted
 
 
-def _byte_compile(root: Path, directory: str) -> None:
+def byte_compile(python: list[str], home: Path, root: Path, directory: str) -> None:
     """Ahead, for domain 0's CPU is an emulated one.  ``unchecked-hash``: its files have no times."""
-    python = compiler()
-    if python is None:
-        return
-    command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
-    _must([*command, "-s", str(root), "-p", "/", str(root / directory)], f"{python} does not compile {directory}")
+    command = [*python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    environment = {"PYTHONHOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}  # it leaves its own library as it is
+    failure = f"domain 0's Python does not compile {directory}"
+    _must([*command, "-s", str(root), "-p", "/", str(root / directory)], failure, environment=environment)
 
 
-def _must(command: list[str], failure: str, directory: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+def _must(
+    command: list[str], failure: str, directory: Path | None = None, environment: dict[str, str] | None = None
+) -> None:
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotBuilt(f"{failure}: {' '.join((done.stdout + done.stderr).split())}")
 

@@ -11,13 +11,16 @@ import struct
 import zlib
 from collections.abc import Callable
 
-# What a payload begins with: the compression's name, and how to undo it.  What follows the payload (its size) is left.
+from . import zstd
+
+# What a payload begins with: the compression's name, and how to undo it.  What follows the payload (its size) is left;
+# only zstd needs it.
 _UNPACK: dict[bytes, tuple[str, Callable[[bytes], bytes] | None]] = {
     b"\xfd7zXZ\0": ("xz", lambda data: lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data)),
     b"\x5d\0\0": ("lzma", lambda data: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(data)),
     b"\x1f\x8b": ("gzip", lambda data: zlib.decompressobj(wbits=31).decompress(data)),
     b"BZh": ("bzip2", lambda data: bz2.BZ2Decompressor().decompress(data)),
-    b"\x28\xb5\x2f\xfd": ("zstd", None),
+    b"\x28\xb5\x2f\xfd": ("zstd", lambda data: zstd.decompress(data, int.from_bytes(data[-4:], "little"))),
     b"\x02\x21\x4c\x18": ("lz4", None),
     b"\x89LZO": ("lzo", None),
 }
@@ -56,7 +59,7 @@ def _unpacked(payload: bytes) -> bytes:
         raise NotAKernel(f"a bzImage compressed with {name}, which Python's standard library cannot undo")
     try:
         elf = unpack(payload)
-    except (lzma.LZMAError, zlib.error, OSError) as error:
+    except (lzma.LZMAError, zlib.error, zstd.ZstdError, OSError) as error:
         raise NotAKernel(f"a bzImage with a broken payload: {name} says {error}") from None
     if not elf.startswith(b"\x7fELF"):
         raise NotAKernel(f"a bzImage whose payload is no ELF file: it begins with {elf[:4]!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import cache, debs
+from tests.support.apt import Apt, NotAvailable
 from tests.support.xen import packages
 
 TOGETHER = 8
@@ -63,16 +64,16 @@ def test_without_apt_the_reason_is_said_in_one_line(
 
 
 def test_what_apt_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debs, "_update", lambda: None)  # its lists are new enough for this
+    monkeypatch.setattr(Apt, "update", lambda self: None)  # its lists are new enough for this
     packages.root()  # or the test ends here, where nothing can be fetched
-    with pytest.raises(debs.NotAvailable, match="apt knows no package no-such-package: run apt-get update"):
+    with pytest.raises(NotAvailable, match="apt knows no package no-such-package: run apt-get update"):
         debs.unpacked("libyajl2", "no-such-package")
 
 
 def test_fetched_once_it_needs_no_lists_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     first = packages.root()
     names = [f"libxenmisc{packages.version()}", f"xen-utils-{packages.version()}", *packages.FIXED]
-    monkeypatch.setattr(debs, "_known", lambda names: {})
-    monkeypatch.setattr(debs, "_update", lambda: None)
+    monkeypatch.setattr(debs, "_known", lambda names, apt: {})
+    monkeypatch.setattr(Apt, "update", lambda self: None)
     assert debs.unpacked(*names) == first
     assert debs.xen_version.__wrapped__() == packages.version()
