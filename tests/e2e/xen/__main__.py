@@ -25,14 +25,14 @@ from . import images, layout, machine
 from .console import Console, Stage
 
 TESTS = "tests/e2e/xen/dom0/*_in_dom0.py"
-PYTEST = "python3 -m pytest -p no:cacheprovider -v --durations=0 --durations-min=1 -o addopts= -o timeout=120"
+PYTEST = "python3 -m pytest -p no:cacheprovider -v --durations=0 --durations-min=1 -o addopts= -o timeout=240"
 COLOUR = {True: "--color=yes", False: "--color=no"}  # domain 0's standard output is a terminal either way
 
 # Program: Debian's package.
 NEEDED = {"qemu-system-x86_64": "qemu-system-x86", "gcc": "gcc", "ld": "binutils", "as": "binutils"}
 
 SILENCE = 300.0
-"""Seconds.  Longer than a test's own limit inside (120 s), so that a test that hangs is named by pytest there; the
+"""Seconds.  Longer than a test's own limit inside (240 s), so that a test that hangs is named by pytest there; the
 longest quiet stretch of a healthy run is Linux's boot, 10 s on two idle cores."""
 
 FAILED = 1
