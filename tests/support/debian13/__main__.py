@@ -81,6 +81,11 @@ def _key(sources: Sequence[debian.Source]) -> str:
 @contextlib.contextmanager
 def _alone(name: str) -> Iterator[None]:
     """One run in one system at a time: the others wait."""
+    with cache.locked_if_free(f"{name}-run") as free:
+        if free:
+            yield
+            return
+    _say("waiting for another run, which is in that system")
     with cache.locked(f"{name}-run"):
         yield
 
@@ -119,6 +124,8 @@ def _must(what: str, *command: str, environment: dict[str, str] | None = None) -
 
 def _copy_checkout(target: Path) -> None:
     """What git has or would take, as it is now; the virtual environment of an earlier run stays beside it."""
+    if shutil.which("git") is None:
+        raise _Failed("git, which lists the checkout's files, is not installed: apt-get install -y git")
     git = ["git", "-C", str(CHECKOUT), "-c", f"safe.directory={CHECKOUT}", "ls-files", "-z"]
     done = subprocess.run([*git, "--cached", "--others", "--exclude-standard"], capture_output=True, check=False)
     if done.returncode:
