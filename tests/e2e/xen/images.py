@@ -78,7 +78,7 @@ def overlay(made: Images, command: str, target: Path) -> None:
     project = stage / "e2e"
     for name in ("eventbridge", "adapters", "tests/support", str(HERE.relative_to(PROJECT))):
         layout.copy_tree(PROJECT / name, project / name)
-    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/support/four_domains.py"):
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py"):
         (project / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, project / name)
     (stage / "e2e-command").write_text(f"{command}\n")

@@ -11,10 +11,10 @@ import eventbridge
 from eventbridge import Call, Connection, Domain, Job
 from eventbridge.errors import NoSuchDomain
 from tests.e2e.xen.dom0 import guests
-from tests.support.four_domains import Four, hold_to_it, patience
+from tests.support.four_domains import Four, hold_to_it
+from tests.support.patience import patience
 
 LOWEST = 19
-SECONDS = 100
 
 
 class Unmade:
@@ -39,7 +39,7 @@ def test_while_a_is_saved_nobody_waits_and_aborted_it_runs_on(linux: guests.Linu
     domid = linux.domid
 
     async def main() -> None:
-        async with patience(SECONDS), eventbridge.connect("libxl:///", reconnect=None) as hv:
+        async with patience(), eventbridge.connect("libxl:///", reconnect=None) as hv:
             a, b, d = await asyncio.gather(
                 hv.domain(linux.uuid), hv.create(guests.small("b")), hv.create(guests.small("d"))
             )
