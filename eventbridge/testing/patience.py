@@ -18,7 +18,7 @@ def _factor(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0.01 <= number <= 1000:
-        raise ValueError(f"{VARIABLE} is a factor, a number from 0.01 to 1000 (1 is a common machine): found {text!r}")
+        raise ValueError(f"{VARIABLE}={text!r}: give a number from 0.01 to 1000, such as 2 to wait twice as long")
     return number
 
 

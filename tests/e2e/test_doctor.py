@@ -30,6 +30,7 @@ def test_every_probe_is_asked_for_and_every_host_and_hypervisor_has_one() -> Non
     assert {*HOSTS, *HYPERVISORS} == set(PROBES)
 
 
+@pytest.mark.xen
 def test_everything_that_the_tests_install_works() -> None:
     with XenStandIn() as xen:
         report, code = examined(environment(**xen.environment))
@@ -68,6 +69,7 @@ def test_a_library_that_crashes_or_fails_is_broken_and_takes_nothing_else_with_i
     assert exit_code == 0
 
 
+@pytest.mark.xen
 def test_libxl_without_xen_is_not_here_and_says_why() -> None:
     """Its library alone opens nothing: that is no fault of its."""
     with XenStandIn() as xen:
@@ -90,6 +92,7 @@ def test_where_one_of_the_basics_does_not_work_the_exit_code_is_1(tmp_path: Path
     assert (report["ok"], code) == (False, 1)
 
 
+@pytest.mark.xen
 def test_the_text_names_each_with_its_state() -> None:
     with XenStandIn() as xen:
         shown = eventbridge("doctor", env=environment(**xen.environment)).stdout

@@ -26,7 +26,7 @@ from tests.support.patience import FACTOR, PATIENCE
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 LIMIT, GRACE = 4, 1  # of what has no mark, in the private run: seconds
-OPTIONS = f"-p tests.support.limits -p no:hypothesispytest -o timeout={LIMIT} -o limits_grace={GRACE}"
+OPTIONS = f"-p tests.support.limits -p no:hypothesispytest -p no:randomly -o timeout={LIMIT} -o limits_grace={GRACE}"
 
 PLANTED = """
 import atexit, ctypes, os, signal, subprocess, threading, time

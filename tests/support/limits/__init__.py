@@ -14,7 +14,9 @@ EVENTBRIDGE_TEST_PATIENCE.  Without a ``timeout`` nothing is watched; under a de
 
 A worker of xdist that is killed is replaced, and xdist names the test.  A worker that is killed after its last test
 makes the run fail too.  The main process forks when the run begins: the child goes on as pytest, and the parent becomes
-the watchdog, so that it can exit with 1 though a killed process cannot.
+the watchdog, so that it can exit with 1 though a killed process cannot.  A process that has several threads by then
+(pytest-randomly imports numpy, where that is installed) does not fork: it is watched from beside, and where it is
+killed its exit status says so.
 """
 
 from __future__ import annotations
