@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from eventbridge.testing import RULES, HostConformance, matrix
-from tests.conformance import test_asyncio_loops, test_hosts, test_more_hosts
-from tests.support.command import ROOT
+from eventbridge.testing import RULES, matrix
 
 KEPT = list(RULES)
 
@@ -102,32 +100,3 @@ def test_what_is_amiss_is_told_without_a_traceback(tmp_path: Path, capsys: pytes
         assert matrix.main(arguments) == 1
         assert said in capsys.readouterr().err
     assert readme.read_text() == "no place\n"
-
-
-def ours() -> dict[str, str]:
-    """Each loop of the suite, and what it is run as."""
-    rows: dict[str, matrix.Row] = {"qt, PyQt6": matrix.Row("qt, PyQt6")}  # test_pyqt's, in a process of its own
-    for module in (test_hosts, test_more_hosts, test_asyncio_loops):
-        for name, cls in vars(module).items():
-            if not (name.startswith("Test") and issubclass(cls, HostConformance)):
-                continue
-            loops = ["qt, PySide6", "qt, PyQt6"] if cls.loop.startswith("qt") else [cls.loop]
-            threads = {None: ("tests-thread", "own-thread"), True: ("own-thread",), False: ("tests-thread",)}
-            for loop in loops:
-                found = rows.setdefault(loop, matrix.Row(loop)).cells.setdefault("", [])
-                found.extend({"name": name.removeprefix("Test"), "thread": one} for one in threads[cls.own_thread])
-    return {loop: row.configurations() for loop, row in rows.items()}
-
-
-def test_every_row_of_ours_has_a_name_and_there_are_not_too_many() -> None:
-    assert "" not in ours()
-    assert len(ours()) <= 20
-
-
-def test_the_readmes_table_has_what_the_suite_has() -> None:
-    """The same loops, run as the same, and held to the same rules; that all are kept is for the run to say."""
-    written = matrix.read_back((ROOT / "README.md").read_text())
-    assert {loop: run_as for loop, (run_as, _) in written.items()} == ours()
-    for loop, (_, cells) in written.items():
-        assert len(cells) == 3, loop
-        assert all(cell.startswith(matrix.NOTHING) or f" of {len(RULES)}, " in cell for cell in cells), loop
