@@ -408,7 +408,7 @@ def test_time_in_which_the_watchdog_did_not_run_does_not_count(monkeypatch: pyte
     monkeypatch.undo()
     os.close(watching.alive)
     ((when, what),) = ends
-    assert what == outlived == "test_it outlived its limit of 2 s in its teardown"
+    assert what == outlived and "test_it" in what and "teardown" in what
     assert 100 + 3.0 <= when < 100 + 3.0 + 2 * watchdog.TICK
 
 

@@ -81,7 +81,7 @@ def test_archives_follow_one_another_in_one_file(tmp_path: Path) -> None:
 
 def test_what_is_neither_file_nor_directory_nor_link_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no file, directory or link"):
+    with pytest.raises(ValueError, match="pipe"):
         archived(tmp_path)
 
 
@@ -111,16 +111,16 @@ def test_the_elf_file_comes_out_of_a_bzimage(compress: object) -> None:
 @pytest.mark.parametrize(
     "image, said",
     [
-        (b"", "no bzImage"),
-        (ELF * 10, "no bzImage: its boot header would have HdrS"),
-        (bzimage(b"")[:0x240], "cut short: 576 bytes"),
-        (bzimage(lzma.compress(ELF))[:-60], "cut short: its payload has"),
-        (bzimage(lzma.compress(ELF), version=0x207), "boot protocol 2.07: 2.08"),
-        (bzimage(b"\x28\xb5\x2f\xfd...."), "broken payload: zstd says"),
-        (bzimage(b"\x02\x21\x4c\x18...."), "compressed with lz4"),
-        (bzimage(b"nonsense"), "no known compression: it begins with b'nonsen'"),
-        (bzimage(lzma.compress(ELF)[:20] + bytes(60)), "broken payload: xz says"),
-        (bzimage(gzip.compress(b"no elf")), "payload is no ELF file: it begins with b'no e'"),
+        (b"", "bzImage"),
+        (ELF * 10, "HdrS"),
+        (bzimage(b"")[:0x240], "576"),
+        (bzimage(lzma.compress(ELF))[:-60], "payload"),
+        (bzimage(lzma.compress(ELF), version=0x207), "2.07"),
+        (bzimage(b"\x28\xb5\x2f\xfd...."), "zstd"),
+        (bzimage(b"\x02\x21\x4c\x18...."), "lz4"),
+        (bzimage(b"nonsense"), "nonsen"),
+        (bzimage(lzma.compress(ELF)[:20] + bytes(60)), "xz"),
+        (bzimage(gzip.compress(b"no elf")), "ELF"),
     ],
 )
 def test_what_is_no_kernel_of_use_is_refused_with_what_it_is(image: bytes, said: str) -> None:
@@ -158,9 +158,9 @@ def test_a_line_of_ours_is_found_behind_somebody_elses_unfinished_one() -> None:
 @pytest.mark.parametrize(
     "lines, trouble",
     [
-        ([], "the machine ended before domain 0 was up"),
-        (["e2e-xen: ready"], "the machine ended before domain 0's command was done"),
-        (["e2e-xen: failed xenstored"], "xenstored did not come up in domain 0"),
+        ([], "domain 0"),
+        (["e2e-xen: ready"], "command"),
+        (["e2e-xen: failed xenstored"], "xenstored"),
         (["(XEN) Panic on CPU 0:", "e2e-xen: failed later"], "(XEN) Panic on CPU 0:"),
         (["[ 1.2] Kernel panic - not syncing: no init"], "[ 1.2] Kernel panic - not syncing: no init"),
     ],
@@ -168,7 +168,8 @@ def test_a_line_of_ours_is_found_behind_somebody_elses_unfinished_one() -> None:
 def test_a_machine_that_fails_has_no_result_and_says_why(lines: list[str], trouble: str) -> None:
     console, _ = fed(*lines)
     console.end()
-    assert (console.stage, console.result, console.trouble) == (Stage.BROKEN, None, trouble)
+    assert (console.stage, console.result) == (Stage.BROKEN, None)
+    assert console.trouble is not None and trouble in console.trouble
 
 
 def test_what_a_test_prints_is_not_taken_for_a_result() -> None:
@@ -232,14 +233,14 @@ def test_the_guest_compiles_to_what_xens_domain_builder_looks_for(tmp_path: Path
 def test_a_guest_that_does_not_compile_is_told_with_the_compilers_words(monkeypatch: pytest.MonkeyPatch) -> None:
     program_path("gcc", "gcc")
     monkeypatch.setattr(images, "GUEST_SOURCES", ("no-such-file.c",))
-    with pytest.raises(images.NotBuilt, match=r"gcc does not compile the guest in .*no-such-file\.c"):
+    with pytest.raises(images.NotBuilt, match="no-such-file"):
         images.compile_guest(Path("/nonexistent"))
 
 
 def test_what_does_not_compile_in_the_project_is_told_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "e2e").mkdir()
     (tmp_path / "e2e/broken.py").write_text("def\n")
-    with pytest.raises(images.NotBuilt, match=r"does not compile e2e: .*broken\.py.*SyntaxError") as caught:
+    with pytest.raises(images.NotBuilt, match=r"broken\.py.*SyntaxError") as caught:
         images.byte_compile([sys.executable], Path(sys.base_prefix), tmp_path, "e2e")
     assert "\n" not in str(caught.value)
 
@@ -249,10 +250,9 @@ def test_what_does_not_compile_in_the_project_is_told_in_a_line(tmp_path: Path) 
 
 def test_it_names_every_program_that_is_lacking_and_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert program.lacking() == (
-        "qemu-system-x86_64, gcc, ld, as are not installed: "
-        "apt-get install -y --no-install-recommends binutils gcc qemu-system-x86"
-    )
+    said = program.lacking()
+    assert said is not None
+    assert {*program.NEEDED, *program.NEEDED.values()} <= set(said.replace(",", "").split())
 
 
 def test_without_a_program_it_says_so_in_a_line_and_does_nothing(tmp_path: Path) -> None:
@@ -261,12 +261,12 @@ def test_without_a_program_it_says_so_in_a_line_and_does_nothing(tmp_path: Path)
         [sys.executable, "-m", "tests.e2e.xen"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("e2e-xen: qemu-system-x86_64, gcc, ld, as are not installed: apt-get install")
+    assert "apt-get install" in done.stderr
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_package_of_another_layout_is_named(tmp_path: Path) -> None:
-    with pytest.raises(layout.Missing, match=r"no bin/busybox in .*: these packages are laid out otherwise"):
+    with pytest.raises(layout.Missing, match="bin/busybox"):
         layout.one(tmp_path, "bin/busybox")
 
 

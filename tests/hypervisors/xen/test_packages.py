@@ -59,14 +59,14 @@ def test_without_apt_the_reason_is_said_in_one_line(
     assert debs.main(["libyajl2"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("debs: there is no apt-get")
+    assert "apt-get" in err
     assert err.count("\n") == 1
 
 
 def test_what_apt_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Apt, "update", lambda self: None)  # its lists are new enough for this
     packages.root()  # or the test ends here, where nothing can be fetched
-    with pytest.raises(NotAvailable, match="apt knows no package no-such-package: run apt-get update"):
+    with pytest.raises(NotAvailable, match="no-such-package"):
         debs.unpacked("libyajl2", "no-such-package")
 
 
