@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support import cache, debian
+from tests.support import apt, cache, debian
 from tests.support.debian13 import __main__ as debian13
 from tests.support.debian13 import settings
 
@@ -31,6 +32,27 @@ def test_sources_are_the_machines_own_with_the_suite_exchanged(suite: str) -> No
         "updates": ("http://mirror.test/debian/", f"{suite}-updates"),
         "security": ("http://mirror.test/security/", f"{suite}-security"),
     }
+
+
+def test_another_releases_apt_has_sources_and_lists_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if debian.own_codename() is None or shutil.which("apt-get") is None:
+        pytest.skip("this machine is no Debian")
+    other = 12 if debian.own_codename() == "trixie" else 13
+    updated: list[list[str]] = []
+    monkeypatch.setenv("EVENTBRIDGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(apt, "_private", apt._private.__wrapped__)  # the next test's is not this one's
+    monkeypatch.setattr(apt, "run", lambda what, command, *_: updated.append(list(command)))
+    one = apt.Apt(other)
+    assert updated == [["apt-get", "-qq", "update"]]
+    assert apt.Apt(other).may_update, "whoever this is"
+    assert len(updated) == 1, "the lists are new"
+    (place,) = tmp_path.glob(f"apt-debian{other}-*[0-9a-f]")
+    found = one.ask("apt-config", "dump")
+    for name, path in (("Dir::State::Lists", "lists"), ("Dir::Etc::SourceList", "sources.list")):
+        assert f'{name} "{place / path}";'.lower() in found.lower()
+    suites = [line.split(" ")[-2] for line in (place / "sources.list").read_text().splitlines()]
+    assert suites[0] == debian.CODENAMES[other]
+    assert all(suite.startswith(debian.CODENAMES[other]) for suite in suites)
 
 
 def test_pips_files_are_copied_and_its_directories_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ while [ "$1" != -- ]; do
     shift
 done
 shift
+chroot "$root" dpkg --configure -a --force-confold >/dev/null # a run that was ended while it installed left that to do
 trap : INT # the command has it as well: this waits for what it makes of it
 status=0
 chroot "$root" "$@" || status=$? # in the foreground: bash has what is in the background ignore SIGINT

@@ -44,15 +44,17 @@ def proxies() -> dict[str, str]:
 def apt(root: Path, sources: Sequence[debian.Source]) -> None:
     """Give it the sources and what apt fetches them with."""
     (root / "etc/apt/sources.list").write_text("".join(f"{source.line()}\n" for source in sources))
-    (root / "etc/apt/apt.conf.d/90machine").write_text(
-        debian.acquire_configuration() + 'APT::Install-Recommends "0";\n'
-    )
+    acquire = debian.acquire_configuration()
+    (root / "etc/apt/apt.conf.d/90machine").write_text(acquire)
+    for path in _paths(re.findall(r'"([^"]*)"', acquire)):  # a certificate, say
+        if path.is_file() and not (root / path.relative_to("/")).exists():
+            _copy(path, root)
     for name in ("auth.conf", "auth.conf.d"):
         _copy(Path("/etc/apt") / name, root)
     local = Path("/") / CERTIFICATES
     if any(local.rglob("*.crt")):
         shutil.copytree(local, root / CERTIFICATES, dirs_exist_ok=True)
-        subprocess.run(["chroot", root, "update-ca-certificates"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(["chroot", root, "update-ca-certificates"], capture_output=True, check=True)
 
 
 def pip(root: Path) -> list[str]:
