@@ -78,18 +78,23 @@ class Running:
 
 
 class Player:
-    """``send(id, command)`` has a command sent; ``unsend(id)`` takes it back, False where it is on its way already."""
+    """``send(id, command)`` has a command sent; ``unsend(id)`` takes it back, False where it is on its way already.
+
+    Ids are counted from ``after`` on, which no two connections should share: a QEMU that was slow answers the client
+    before us on our connection.
+    """
 
     def __init__(
         self,
         send: Callable[[int, Command], object],
         unsend: Callable[[int], bool],
         now: Callable[[], float] = monotonic,
+        after: int = 0,
     ) -> None:
         self._send = send
         self._unsend = unsend
         self._now = now
-        self._last = 0
+        self._after = self._last = after
         self._awaited: dict[int, Running] = {}
         self._waiting: dict[Running, None] = {}
         self._playing: dict[Running, None] = {}
@@ -107,10 +112,16 @@ class Player:
         return running
 
     def reply(self, message: Return | Failure) -> None:
-        """`WireError` where nobody asked for it."""
+        """Go on with the script that asked; a reply to another client's command is skipped.
+
+        Raises:
+            WireError: it has no id, or one that has been answered.
+        """
         try:
             running = self._awaited.pop(message.id)
         except (KeyError, TypeError):
+            if not self._is_ours(message.id):
+                return
             said = f": {message.description}" if isinstance(message, Failure) else ""
             raise WireError(f"a reply to command {message.id!r}, which nobody waits for{said}") from None
         running.awaits = None
@@ -118,6 +129,10 @@ class Player:
             self._advance(running, message.value)
         else:
             self._advance(running, None, CommandFailed(running.name, message.error_class, message.description))
+
+    def _is_ours(self, id: Any) -> bool:
+        """Whether a reply with that id answers this client; one without any does, as to a line that was no JSON."""
+        return id is None or (isinstance(id, int) and self._after < id <= self._last)
 
     def wake(self) -> None:
         """Something has happened: whoever waits goes on, and who is about to wait does not."""

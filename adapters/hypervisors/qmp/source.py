@@ -7,6 +7,7 @@ what is left of what was received comes in the next pass, and until then nothing
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from time import monotonic
 
@@ -18,6 +19,8 @@ from .codec import LINE_LIMIT, Decoder, Event, Greeting, Message, WireError, enc
 from .link import CHUNK, Link
 from .scripts import Command, Done, Player, QemuEnded, Running, Script
 
+_ID_BITS = 48
+"""Of the number that a connection's ids begin at: no two connections' meet, and every JSON parser keeps them exact."""
 _INCOMING = Events.READABLE | Events.HANGUP | Events.ERROR
 
 
@@ -32,7 +35,7 @@ class QmpSource:
         self._link = link
         self._fd = link.fileno()
         self._decoder = Decoder(line_limit)
-        self.player = Player(self._send, link.take_back)
+        self.player = Player(self._send, link.take_back, after=secrets.randbits(_ID_BITS))
         self.on_event: Callable[[Event], object] = lambda event: None
         self.on_end: Callable[[str, ConnectionLost], object] = lambda reason, error: None
         self.greeting: Greeting | None = None

@@ -72,13 +72,25 @@ def test_an_error_that_a_script_does_not_take_is_what_it_raised() -> None:
     assert (error.command, error.error_class, error.description) == ("one", "CommandNotFound", "no such thing")
 
 
-@pytest.mark.parametrize("id", [None, 2, "1", [1], {"a": 1}, 1.5])
+@pytest.mark.parametrize("id", [None, 1])
 def test_a_reply_that_nobody_waits_for_is_no_qmp(id: Any) -> None:
     stage = Stage()
     stage.play(two())
+    stage.player.reply(Return(1, "a"))
     with pytest.raises(WireError, match="which nobody waits for"):
         stage.player.reply(Return(id, {}))
     assert not stage.results
+
+
+@pytest.mark.parametrize("id", [3, 0, "1", [1], {"a": 1}, 1.5])
+def test_a_reply_to_another_clients_command_is_skipped(id: Any) -> None:
+    stage = Stage()
+    stage.play(two())
+    stage.player.reply(Return(id, "not ours"))
+    stage.player.reply(Failure(id, "GenericError", "nor this"))
+    stage.player.reply(Return(1, "a"))
+    stage.player.reply(Return(2, "b"))
+    assert stage.results == [(("a", "b"), None)]
 
 
 def waiting(seconds: float | None) -> Script:
