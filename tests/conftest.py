@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,13 @@ from tests.support import freezing, markers, waking, wanted
 pytest_plugins = ["eventbridge.testing.plugin", "tests.support.limits"]
 
 waking.check_every_wait()
+
+FILES = 20_000
+"""Open files that a process of the tests may have, if its hard limit allows: the common soft limit of 1024 is too low
+for tests with thousands of fds, and for loops that never give back one each (rloop's and gbulb's, 700 in all)."""
+
+_, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if _hard == resource.RLIM_INFINITY else min(FILES, _hard), _hard))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
