@@ -8,9 +8,11 @@ An error is one line on standard error; with EVENTBRIDGE_DEBUG set its traceback
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from eventbridge import __version__
 from eventbridge.errors import EventBridgeError
@@ -60,16 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
     if not arguments:
-        parser.print_help(sys.stderr)
+        with contextlib.suppress(OSError):  # nobody there to read it
+            parser.print_help(sys.stderr)
         return 2
     args = parser.parse_args(arguments)
     terminal.prepare()
     return int(args.run(args))
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors have their exit code also if standard error cannot be written.
+
+    The argparse of older Pythons (3.11.2 for one, Debian 12's) lets the stream's OSError through.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, and with the usage and the message if they can be written."""
+        try:
+            super().error(message)
+        except OSError:
+            raise SystemExit(2) from None
+
+
 def _parser(command: str | None) -> argparse.ArgumentParser:
     """The parser of one command; where none of them is asked for, one that knows their names."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="eventbridge",
         description="One event dispatcher for every hypervisor control library, on whichever event loop runs here.",
         epilog="eventbridge COMMAND --help tells about a command, with examples.",

@@ -83,6 +83,9 @@ fi
 if [ "$what" != demo ]; then
     say "fetching Xen's libraries (about 10 s), after which the tests need no network"
     "$venv/bin/python" -m tests.support.xen.packages || say "Xen is left out"
+    if "$venv/bin/python" -c 'import libvirt' 2>/dev/null; then
+        "$venv/bin/python" -m tests.support.libvirt_python || say "libvirt-python's own test is left out"
+    fi
 fi
 for part in demo test dev; do # what is more has in it what is less
     touch "$venv/.made-for-$part-$made"

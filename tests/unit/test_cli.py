@@ -149,7 +149,8 @@ def test_output_onto_a_full_disk_is_one_line_and_exit_code_1(arguments: list[str
     assert (done.returncode, done.stderr) == (1, "eventbridge: standard output: No space left on device\n")
 
 
-def test_errors_that_cannot_be_written_leave_the_exit_code_as_it_is() -> None:
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["watch", "--nonsense"]])
+def test_errors_that_cannot_be_written_leave_the_exit_code_as_it_is(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*EVENTBRIDGE, "nonsense"], **(OUTPUT | {"stderr": full}))
+        done = subprocess.run([*EVENTBRIDGE, *arguments], **(OUTPUT | {"stderr": full}))
     assert (done.returncode, done.stdout) == (2, "")
