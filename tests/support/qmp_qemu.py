@@ -51,10 +51,22 @@ class SideDoor:
             self._lines = self._socket.makefile("rb")
             if b"QMP" not in self._lines.readline():
                 raise ConnectionResetError(f"{path}: no greeting")  # it is not ready to be spoken to yet
-            self.ask("qmp_capabilities")
+            self._negotiate()
         except BaseException:
             self._socket.close()
             raise
+
+    def _negotiate(self) -> None:
+        """Until commands are taken: a QEMU that was connected to while it started may greet twice, and expects the
+        negotiation anew then.
+        """
+        while True:
+            self.ask("qmp_capabilities")
+            try:
+                self.ask("query-name")
+                return
+            except RuntimeError as refused:
+                assert "negotiation" in str(refused), refused
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Its return value; RuntimeError where it is refused; EOFError where QEMU has ended."""
@@ -62,6 +74,8 @@ class SideDoor:
         self._socket.sendall(json.dumps({"execute": command, "arguments": named}).encode() + b"\n")
         while line := self._lines.readline():
             found = json.loads(line)
+            if "QMP" in found:
+                continue
             if "event" in found:
                 self.events.append(found["event"])
             elif "error" in found:
@@ -80,6 +94,24 @@ class SideDoor:
         self._socket.close()
 
 
+_MONITOR = ("-mon", "chardev=side,mode=control")
+
+
+def _listening(path: Path) -> socket.socket:
+    """Return a socket to which one can connect before QEMU accepts.
+
+    It does not block.  QEMU hands its listening sockets from its main thread to the monitors' when it has started, and
+    a connection that is pending at that moment is accepted by one of the two while the other waits for one more in
+    accept(2): then that QEMU answers nobody (7.2, one start in a thousand on a busy machine).  Only when the side door
+    has answered does a test connect to the other socket.
+    """
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+    listening.setblocking(False)
+    return listening
+
+
 class Qemu:
     """One process; in a ``with`` statement it is up inside, and gone after."""
 
@@ -92,13 +124,15 @@ class Qemu:
         # It ends with the thread that started it, so that a test run that is killed leaves nothing.
         end_with_us = [program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
         qemu = program("qemu-system-x86_64", "qemu-system-x86")
-        monitors = [part for path in (self.path, self._side) for part in ("-qmp", f"unix:{path},server=on,wait=off")]
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, _listening(self._side) as side:
+            server = f"socket,id=side,fd={side.fileno()},server=on,wait=off"
+            monitors = ["-qmp", f"unix:{self.path},server=on,wait=off", "-chardev", server]
             self.process = subprocess.Popen(
-                [*end_with_us, qemu, "-nodefaults", "-display", "none", *arguments, *monitors],
+                [*end_with_us, qemu, "-nodefaults", "-display", "none", *arguments, *monitors, *_MONITOR],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=[side.fileno()],
             )
         self.side: SideDoor
 
