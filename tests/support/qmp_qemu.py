@@ -94,7 +94,7 @@ class SideDoor:
         self._socket.close()
 
 
-_MONITOR = ("-mon", "chardev=side,mode=control")
+_SIDE = "compat_monitor99"  # as QEMU names the monitors of -qmp, by which one tells them from consoles
 
 
 def _listening(path: Path) -> socket.socket:
@@ -105,6 +105,7 @@ def _listening(path: Path) -> socket.socket:
     accept(2): then that QEMU answers nobody (7.2, one start in a thousand on a busy machine).  Only when the side door
     has answered does a test connect to the other socket.
     """
+    path.unlink(missing_ok=True)  # another QEMU's, which was killed
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen()
@@ -125,10 +126,11 @@ class Qemu:
         end_with_us = [program("setpriv", "util-linux"), "--pdeathsig", "KILL"]
         qemu = program("qemu-system-x86_64", "qemu-system-x86")
         with self.log.open("wb") as log, _listening(self._side) as side:
-            server = f"socket,id=side,fd={side.fileno()},server=on,wait=off"
-            monitors = ["-qmp", f"unix:{self.path},server=on,wait=off", "-chardev", server]
+            server = f"socket,id={_SIDE},fd={side.fileno()},server=on,wait=off"
+            monitors = ["-qmp", f"unix:{self.path},server=on,wait=off"]
+            monitors += ["-chardev", server, "-mon", f"chardev={_SIDE},mode=control"]
             self.process = subprocess.Popen(
-                [*end_with_us, qemu, "-nodefaults", "-display", "none", *arguments, *monitors, *_MONITOR],
+                [*end_with_us, qemu, "-nodefaults", "-display", "none", *arguments, *monitors],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
