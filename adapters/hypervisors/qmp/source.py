@@ -20,7 +20,9 @@ from .link import CHUNK, Link
 from .scripts import Command, Done, Player, QemuEnded, Running, Script
 
 _ID_BITS = 48
-"""Of the number that a connection's ids begin at: no two connections' meet, and every JSON parser keeps them exact."""
+"""Of the random number that a connection's ids begin at: no two connections' meet, and every JSON parser keeps them
+exact.  The next bit is set, so that every id has 15 digits: how long a conversation is does not depend on chance.
+"""
 _INCOMING = Events.READABLE | Events.HANGUP | Events.ERROR
 
 
@@ -35,7 +37,7 @@ class QmpSource:
         self._link = link
         self._fd = link.fileno()
         self._decoder = Decoder(line_limit)
-        self.player = Player(self._send, link.take_back, after=secrets.randbits(_ID_BITS))
+        self.player = Player(self._send, link.take_back, after=1 << _ID_BITS | secrets.randbits(_ID_BITS))
         self.on_event: Callable[[Event], object] = lambda event: None
         self.on_end: Callable[[str, ConnectionLost], object] = lambda reason, error: None
         self.greeting: Greeting | None = None
