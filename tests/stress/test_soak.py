@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from typing import Any
 
 import pytest
@@ -113,3 +114,14 @@ def test_a_process_that_was_stopped_makes_up_for_nothing() -> None:
     report = soak("select", 1.0, seed=1, fds=50, threads=1, hazards=Hazards("1", frozenset({"clock"})))
     assert report.clean, report
     assert report.counts["clock"] > 0
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
+def test_a_signal_of_a_storm_that_comes_late_finds_a_function(before: signal.Handlers) -> None:
+    """CPython would end the process, or write of a race to standard error, where only the C handler has seen it."""
+    storm = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+    for number in storm:
+        signal.signal(number, before)
+    assert soak("select", 0.3, seed=1, fds=20, threads=2, hazards=Hazards("1", frozenset({"eintr"}))).clean
+    handlers = [signal.getsignal(number) for number in storm]
+    assert all(callable(handler) for handler in handlers), handlers

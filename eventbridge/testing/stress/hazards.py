@@ -24,6 +24,7 @@ from eventbridge.testing.soak_oracle import Ledger, Planted
 
 from . import forked
 from .faults import FAULTS, Inject
+from .late import put_back
 from .slots import lowest_free
 
 RAISE, SLOW, NEST = 0.002, 0.0005, 0.0005
@@ -73,7 +74,7 @@ class Hazards:
             (BARE, lambda *_: None),
             (signal.SIGALRM, lambda *_: None),
         ):
-            self._undo.callback(_put_back, number, signal.signal(number, handler))
+            self._undo.callback(put_back, number, signal.signal(number, handler))
             signal.siginterrupt(number, True)
         periodic = bridge.add_timeout(PERIOD_MS, self._on_period)
         self._undo.callback(bridge.remove_timeout, periodic)
@@ -182,8 +183,3 @@ class Hazards:
     def is_starved(self, error: OSError) -> bool:
         """Is it this that ``error`` is about?  Any thread."""
         return error.errno == errno.EMFILE and time.monotonic() < self.starved_until
-
-
-def _put_back(number: int, before: signal.Handlers | Callable[..., object] | int | None) -> None:
-    """Not to the default, which would end the process: one that was sent may still be on its way."""
-    signal.signal(number, signal.SIG_IGN if before in (None, signal.SIG_DFL) else before)

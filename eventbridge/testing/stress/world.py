@@ -30,6 +30,7 @@ from eventbridge.testing.patience import FACTOR
 from eventbridge.testing.soak_oracle import Ledger, Planted
 
 from . import forked
+from .late import put_back
 from .lockstep import Lockstep
 from .script import FILES, ONLY_INSIDE, TIMEOUTS, Script, Step
 from .slots import FIRST_FD, FileSlot, TimeoutSlot, lowest_free
@@ -115,7 +116,7 @@ def _handling(number: int, handler: Callable[[int, Any], None]) -> Iterator[None
     try:
         yield
     finally:
-        signal.signal(number, before)
+        put_back(number, before)
 
 
 @contextlib.contextmanager
