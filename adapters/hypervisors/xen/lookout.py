@@ -310,8 +310,11 @@ class Lookout:
             return
         if seen.ref.name is None:
             seen = self._toolstack.look(domid) or seen
-            if seen.ref.name is None and not opening and not self.store.is_introduced(domid):
+        if seen.ref.name is None:
+            if not self.store.is_introduced(domid) and not opening:
                 return  # it is being made, and is introduced once it has its name
+            # It may have got its name, and been introduced, since it was looked at.
+            seen = self._toolstack.look(domid) or seen
         uuid = self._followed[domid] = seen.ref.uuid
         if opening:
             self.mailbox.put(functools.partial(self._lives.found, seen.ref, seen.reason))

@@ -25,8 +25,11 @@ class ScriptedStore:
         self.dead = False
         self.closed = 0
         self.introduced: set[int] = set()
+        self.on_asked: Callable[[int], object] = lambda domid: None
+        """What happens just before it is asked whether a domain is introduced."""
 
     def is_introduced(self, domid: int) -> bool:
+        self.on_asked(domid)
         return domid in self.introduced
 
     def fire(self, path: str) -> None:

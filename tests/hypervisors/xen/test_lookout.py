@@ -213,6 +213,16 @@ def test_a_domain_that_is_still_being_made_is_told_once_it_has_its_name(scene: S
     scene.expect("d6 started", "d5 started")
 
 
+def test_a_domain_that_gets_its_name_while_it_is_looked_at_is_told_with_it(scene: Scene) -> None:
+    """It had none at the look, and was introduced before that was asked for: its name is there by then."""
+    scene.open()
+    scene.toolstack.make(5)
+    scene.store.on_asked = lambda domid: None if domid in scene.store.introduced else scene.toolstack.create(domid)
+    scene.toolstack.create(6)
+    scene.bridge.run(until=lambda: len(scene.events) == 2, timeout=PATIENCE)
+    assert sorted(scene.told()) == ["d5 started", "d6 started"]
+
+
 def test_a_domain_that_has_no_name_when_it_is_introduced_is_told_without(scene: Scene) -> None:
     scene.open()
     scene.toolstack.make(5)
