@@ -3,6 +3,7 @@
 import collections
 import gc
 import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ for tests with thousands of fds, and for loops that never give back one each (rl
 
 _, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if _hard == resource.RLIM_INFINITY else min(FILES, _hard), _hard))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control has its background jobs ignore SIGINT (POSIX, 2.11), a CI runner often has too, and
+    # each program that a test starts would inherit that and never see its Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,3 +44,10 @@ def test_ctrl_c_comes_out_of_run(host: str) -> None:
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["KeyboardInterrupt", "KeyboardInterrupt", "again True False"]
     assert done.returncode == 0
+
+
+def test_a_shells_background_job_tests_it_all_the_same() -> None:
+    """Such a job ignores SIGINT, and so would every program that it starts (POSIX, Shell Command Language, 2.11)."""
+    script = 'trap "" INT; exec "$0" -m pytest -p no:cacheprovider "$1" -k select'
+    done = run("sh", "-c", script, sys.executable, __file__)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

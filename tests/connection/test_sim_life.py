@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import resource
 import threading
 import weakref
@@ -15,14 +14,11 @@ from eventbridge import Connection, Domain
 from eventbridge.calls import Call
 from eventbridge.errors import BridgeClosed, ConnectionLost
 from tests.connection.sim_rig import HOSTS, S0, S1, Rig, World
+from tests.support.descriptors import open_fds
 
 pytestmark = pytest.mark.slow
 
 ROUNDS, AT_ONCE = 50, 20
-
-
-def open_fds() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 def one_life(rig: Rig, world: World) -> list[weakref.ref[object]]:

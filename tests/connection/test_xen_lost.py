@@ -16,7 +16,8 @@ import eventbridge
 from eventbridge import Backoff, Bridge, Call, Connection, ConnectionLost, JobTimeout
 from eventbridge.adapters.hypervisors.xenstore import source
 from eventbridge.events import Kind
-from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, open_fds, truth
+from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, truth
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE, patience
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn

@@ -3,7 +3,6 @@ libraries over the stand-in for the hypervisor; what is true, and what a stream 
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections import Counter
@@ -182,7 +181,3 @@ class Seen:
 
 def _key(ref: DomainRef) -> str:
     return ref.uuid or ref.name or str(ref.id)
-
-
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))

@@ -14,6 +14,7 @@ from eventbridge import Bridge, Events
 from eventbridge.console import BACKLOG, ConsoleStream, open_console
 from eventbridge.domain import ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 
 
@@ -145,13 +146,13 @@ def test_a_guest_that_hangs_up_ends_the_stream_once(
 def test_nothing_is_told_after_close_and_the_fd_is_closed(
     bridge: Bridge, pty: Pty, stream: ConsoleStream, heard: Heard
 ) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_fds())
     os.write(pty.guest, b"too late")
     stream.close()
     stream.close()
     bridge.run(timeout=0.01)
     assert (heard.data, heard.ends) == (b"", [])
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(open_fds()) == before - 1
 
 
 def test_a_guest_that_does_not_read_is_not_written_to_without_end(stream: ConsoleStream) -> None:
@@ -174,12 +175,12 @@ def test_a_console_may_be_a_unix_socket(bridge: Bridge, heard: Heard, tmp_path: 
 
 
 def test_what_cannot_be_opened_is_one_clear_error_and_leaves_nothing(bridge: Bridge, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_fds())
     with pytest.raises(HypervisorError, match=r"cannot open the console at .*nowhere: No such file") as caught:
         ConsoleStream(bridge, str(tmp_path / "nowhere"), lambda data: None)
     assert caught.value.code == errno.ENOENT
     assert bridge.is_empty()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_fds()) == before
 
 
 def test_a_console_that_goes_to_a_file_is_refused_naming_it(bridge: Bridge) -> None:

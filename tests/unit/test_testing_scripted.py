@@ -9,6 +9,7 @@ import pytest
 
 from eventbridge import Bridge, Events
 from eventbridge.testing import ScriptedFd, SteppingHost
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 
 Make = Callable[..., ScriptedFd]
@@ -89,7 +90,7 @@ def test_it_is_closed_and_the_next_file_takes_its_number(
 @pytest.mark.parametrize("over", ["socketpair", "pipe"])
 @pytest.mark.parametrize("closed_first", [True, False])
 def test_reused_it_is_another_file_with_a_far_side_of_its_own(over: str, closed_first: bool) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_fds()
     old = ScriptedFd(over, content=b"old")
     inode = os.fstat(old.fileno()).st_ino
     if closed_first:
@@ -105,7 +106,7 @@ def test_reused_it_is_another_file_with_a_far_side_of_its_own(over: str, closed_
     assert new.read() == b"alive", "the old one's end closes nothing of the new one's"
     new.end()
     new.end()
-    assert not set(os.listdir("/proc/self/fd")) - before
+    assert not open_fds() - before
 
 
 def test_the_far_ends_number_may_be_the_one_that_is_reused() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 import time
 from typing import Any
@@ -17,6 +16,7 @@ from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon, threads_of
+from tests.support.descriptors import open_fds
 from tests.support.libvirtd import Libvirtd
 from tests.support.patience import PATIENCE
 from tests.support.watched import DOMAIN, Watch, Watched
@@ -263,7 +263,7 @@ def _left() -> tuple[int, ...]:
     gc.collect()
     alive = [type(each) for each in gc.get_objects()]
     kinds: tuple[type[Any], ...] = (libvirt.virConnect, libvirt.virDomain, LibvirtSession)
-    return (len(os.listdir("/proc/self/fd")), threading.active_count(), *(alive.count(kind) for kind in kinds))
+    return (len(open_fds()), threading.active_count(), *(alive.count(kind) for kind in kinds))
 
 
 def _ended(answer: Answer) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import os
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from eventbridge.adapters.hypervisors import libvirtaio
 from eventbridge.adapters.hypervisors.libvirt import installed
 from eventbridge.errors import HostUnavailable
 from tests.support import wanted
+from tests.support.descriptors import open_fds
 from tests.support.libvirt_python import NotDownloaded, source_distribution
 from tests.support.patience import PATIENCE
 
@@ -92,10 +92,6 @@ def lifecycle() -> Iterator[Lifecycle]:
         yield opened
     finally:
         opened.close()
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_libvirt_pythons_own_test_passes_with_only_the_import_changed(tmp_path: Path) -> None:
@@ -181,7 +177,7 @@ def test_registering_again_and_again_works_and_keeps_no_files(run: Run) -> None:
     async def main() -> None:
         first = libvirtaio.virEventRegisterAsyncIOImpl()
         with lifecycle() as opened:
-            before = open_files()
+            before = len(open_fds())
             for _ in range(5):
                 latest = libvirtaio.virEventRegisterAsyncIOImpl()
             assert libvirtaio.getCurrentImpl() is latest
@@ -190,7 +186,7 @@ def test_registering_again_and_again_works_and_keeps_no_files(run: Run) -> None:
             assert first.register() is libvirtaio.getCurrentImpl()
             assert latest.is_idle()
             assert not first.is_idle()
-            assert open_files() == before
+            assert len(open_fds()) == before
             assert await opened.restart() == [STOPPED, STARTED]
         await asyncio.gather(first.drain(), latest.drain())
 
@@ -263,10 +259,10 @@ def test_a_closed_loop_is_refused_and_the_one_before_goes_on(run: Run) -> None:
         impl = libvirtaio.virEventRegisterAsyncIOImpl()
         closed = asyncio.new_event_loop()
         closed.close()
-        before = open_files(), installed()
+        before = len(open_fds()), installed()
         with pytest.raises(HostUnavailable, match="closed"):
             libvirtaio.virEventRegisterAsyncIOImpl(closed)
-        assert (open_files(), installed()) == before
+        assert (len(open_fds()), installed()) == before
         assert libvirtaio.getCurrentImpl() is impl
         with lifecycle() as opened:
             assert await opened.restart() == [STOPPED, STARTED]

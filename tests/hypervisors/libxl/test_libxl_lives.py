@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge
+from tests.support.descriptors import open_fds
 from tests.support.libxl_rig import PATIENCE, Rig
 from tests.support.wanted import program
 from tests.support.xen.standin import CRASH, XenStandIn
@@ -123,7 +124,7 @@ def test_a_thousand_lives_free_everything_once_and_keep_no_memory(xen: XenStandI
     rounds = LIVES // ROUND + 4
     for round in range(rounds):
         if round == 4:  # what is kept for good is there by now
-            fds = len(os.listdir("/proc/self/fd"))
+            fds = len(open_fds())
         if round in (4, rounds // 2 + 2):
             growth.mark()
         live_through(xen, rig, domids)
@@ -132,7 +133,7 @@ def test_a_thousand_lives_free_everything_once_and_keep_no_memory(xen: XenStandI
         counts.take(rig)
     growth.mark()
     assert growth.bytes < SLACK // 2, f"{growth.bytes} bytes"
-    assert len(os.listdir("/proc/self/fd")) == fds
+    assert len(open_fds()) == fds
     assert rig.registered() == registered
     assert not context._operations._under_way and not context._operations._untold and not context.generators._enabled
     calls = counts.calls
@@ -148,7 +149,7 @@ def test_a_context_leaves_nothing_when_it_is_closed(xen: XenStandIn, bridge: Bri
     growth = Growth()
     for round in range(120):
         if round == 20:
-            fds, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+            fds, threads = len(open_fds()), threading.active_count()
         if round in (20, 70):
             growth.mark()
         rig = Rig(bridge)
@@ -161,7 +162,7 @@ def test_a_context_leaves_nothing_when_it_is_closed(xen: XenStandIn, bridge: Bri
         if thread.name.startswith("libxl"):  # it has freed the last ctx, which ends what is registered, and returns
             thread.join(PATIENCE)
     growth.mark()
-    assert len(os.listdir("/proc/self/fd")) == fds
+    assert len(open_fds()) == fds
     assert threading.active_count() <= threads
     assert growth.bytes < SLACK // 2, f"{growth.bytes} bytes"
 

@@ -8,7 +8,6 @@ import logging
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from eventbridge.adapters.hypervisors.xen import library as xen_library
 from eventbridge.adapters.hypervisors.xen.journal import XTL_DEBUG, XTL_ERROR, Journal
 from eventbridge.errors import BridgeClosed, HypervisorError, HypervisorUnavailable
 from eventbridge.testing import SteppingHost
+from tests.support.descriptors import open_fds
 from tests.support.libxl_rig import Rig
 from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
@@ -62,10 +62,10 @@ def test_no_xenstored_is_one_clear_error_and_nothing_is_left(xen: XenStandIn, br
 def test_a_closed_bridge_is_refused_and_nothing_is_left(xen: XenStandIn) -> None:
     bridge = Bridge(SteppingHost())
     bridge.close()
-    fds = set(Path("/proc/self/fd").iterdir())
+    fds = open_fds()
     with pytest.raises(BridgeClosed):
         Context(bridge)
-    assert len(set(Path("/proc/self/fd").iterdir())) == len(fds)
+    assert open_fds() == fds
 
 
 def test_a_libxl_that_refuses_the_version_is_one_clear_error(xen: XenStandIn, bridge: Bridge) -> None:

@@ -4,7 +4,6 @@ waiter says, told of all domains."""
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xen.lookout import CLOSE_SECONDS
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent, Kind
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, SUSPEND, XenStandIn
@@ -125,7 +125,7 @@ def test_a_drain_takes_what_is_there_and_never_waits_for_more(xen: XenStandIn, w
 
 
 def test_a_thousand_lives_leave_no_waiter_no_event_and_no_fd(xen: XenStandIn, watch: Watch) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_fds())
     waiters = libxl41.counts().waiters
     for first in range(1, 1001, 100):
         domids = range(first, first + 100)
@@ -136,7 +136,7 @@ def test_a_thousand_lives_leave_no_waiter_no_event_and_no_fd(xen: XenStandIn, wa
     assert len(watch.events) == 2000
     assert libxl41.counts().waiters == waiters
     assert libxl41.counts().events == 0
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_fds()) == before
 
 
 def test_a_consumer_may_close_within_an_event(xen: XenStandIn, bridge: Bridge) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +12,9 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.qmp import journey
 from tests.support import qmp_qemu
+from tests.support.descriptors import open_fds
 from tests.support.qmp_qemu import MACHINE, Qemu, Start, wait_until
 from tests.support.qmp_rig import Rig
-
-
-def _open_fds() -> int:
-    gc.collect()  # a pyuv loop has its fds until it is collected
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +26,10 @@ def libuv_is_up() -> None:
 
 @pytest.fixture
 def leaves_nothing(libuv_is_up: None) -> Iterator[None]:
-    fds, threads = _open_fds(), threading.active_count()
+    fds, threads = open_fds(), threading.active_count()
     yield
     wait_until(lambda: threading.active_count() == threads)
-    wait_until(lambda: _open_fds() == fds)
+    wait_until(lambda: open_fds() == fds)
     assert not journey.AWAITED
 
 

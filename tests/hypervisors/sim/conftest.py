@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-from sim_watch import Watched, open_fds
+from sim_watch import Watched
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim import control
 from eventbridge.events import DomainEvent
+from tests.support.descriptors import open_fds
 
 numbers = itertools.count()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,11 +16,6 @@ from eventbridge.jobs import Progress
 from eventbridge.known import Known
 from eventbridge.requests import Request
 from tests.support.patience import PATIENCE
-
-
-def open_fds() -> set[str]:
-    gc.collect()  # a pyuv loop has its fds until it is collected
-    return set(os.listdir("/proc/self/fd"))
 
 
 def story_of(events: list[DomainEvent]) -> list[tuple[Any, ...]]:

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from sim_watch import PATIENCE, Watched, open_fds
+from sim_watch import PATIENCE, Watched
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim.driver import driver
 from eventbridge.errors import BridgeClosed
+from tests.support.descriptors import open_fds
 
 Watch = Callable[..., Watched]
 

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from sim_watch import Watched, open_fds
+from sim_watch import Watched
 
 import eventbridge
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.sim.driver import driver, fds_needed
 from eventbridge.adapters.hypervisors.sim.uri import Parameters, parse
 from eventbridge.errors import HypervisorError
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 
 Watch = Callable[..., Watched]

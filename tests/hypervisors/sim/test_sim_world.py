@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sim_watch import Watched, listed, open_fds, story_of
+from sim_watch import Watched, listed, story_of
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim import control
@@ -14,6 +14,7 @@ from eventbridge.adapters.hypervisors.sim.driver import driver
 from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.events import Kind
+from tests.support.descriptors import open_fds
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

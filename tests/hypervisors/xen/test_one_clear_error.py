@@ -3,7 +3,6 @@ nothing.  (xenstored's own connections have theirs in ``tests/hypervisors/xensto
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from eventbridge.adapters.hypervisors import libxl, libxl41
 from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen import library
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41 as stand_in
 from tests.support.xen.peers import HEADER, as_nobody, message, scripted_peer
@@ -48,10 +48,6 @@ def open_context(generation: str, bridge: Bridge) -> Callable[[], Any]:
     return opened
 
 
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_no_permission_on_xenstoreds_socket_says_so_and_what_to_do(
     xen: XenStandIn, bridge: Bridge, open_context: Callable[[], Any]
 ) -> None:
@@ -72,7 +68,10 @@ def test_no_permission_on_xenstoreds_socket_says_so_and_what_to_do(
 
 
 def test_nor_does_the_driver_get_past_it(xen: XenStandIn, bridge: Bridge, generation: str) -> None:
-    library.libxl()  # loaded before: nobody may read its file
+    drivers.find(URI).subscribe(
+        URI, bridge, lambda event: None
+    ).close()  # what is loaded is loaded while it can be read
+    bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     fds = open_fds()
     with as_nobody(xen.socket), pytest.raises(HypervisorError, match=r"cannot connect to xenstored.*no permission"):
         drivers.find(URI).subscribe(URI, bridge, lambda event: None)

@@ -3,7 +3,6 @@ once, and a new connection works when it is there again.  (The same of 4.1 and o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from eventbridge import Bridge, drivers
 from eventbridge.drivers import Subscription
 from eventbridge.events import DomainEvent
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 
@@ -34,7 +34,7 @@ def test_its_death_is_told_once_within_two_seconds_and_a_new_connection_works(xe
     xen.create_many(range(1, 21))
     subscribe(bridge, []).close()  # whatever libxl keeps open for good is open now
     bridge.run(timeout=0.02)
-    before = len(os.listdir("/proc/self/fd")) - 1  # the stand-in's own connection ends with xenstored
+    before = len(open_fds()) - 1  # the stand-in's own connection ends with xenstored
     events: list[DomainEvent] = []
     subscription = subscribe(bridge, events)
     bridge.run(timeout=0.02)
@@ -46,7 +46,7 @@ def test_its_death_is_told_once_within_two_seconds_and_a_new_connection_works(xe
     assert bridge.stats().passes - passes < 20
     subscription.close()
     assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_fds()) == before
 
     xen.restart()
     again: list[DomainEvent] = []

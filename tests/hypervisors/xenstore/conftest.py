@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from store_rig import KINDS, Opened, open_fds, wait_until
+from store_rig import KINDS, Opened, wait_until
 
+from tests.support.descriptors import open_fds
 from tests.support.xen.standin import XenStandIn
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 from collections.abc import Callable
@@ -33,10 +32,6 @@ class Opened:
     def close(self) -> None:
         while self._stores:
             self._stores.pop().close()
-
-
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> None:

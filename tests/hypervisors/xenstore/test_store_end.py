@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from store_rig import KINDS, Opened, code, next_watch, open_fds, readable, wait_until
+from store_rig import KINDS, Opened, code, next_watch, readable, wait_until
 
 from eventbridge.adapters.hypervisors.xenstore import conversation, open_store
 from eventbridge.adapters.hypervisors.xenstore.client import WireStore
@@ -23,6 +23,7 @@ from eventbridge.adapters.hypervisors.xenstore.libxenstore import LibxenstoreSto
 from eventbridge.adapters.hypervisors.xenstore.link import DEVICES, SOCKETS, DeviceLink, SocketLink, places
 from eventbridge.adapters.hypervisors.xenstore.store import Store, Watched
 from eventbridge.errors import ConnectionLost, HypervisorError, HypervisorUnavailable
+from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen.peers import HEADER, as_nobody, message, request, scripted_peer
 from tests.support.xen.standin import XenStandIn

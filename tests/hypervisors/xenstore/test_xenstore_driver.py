@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from store_rig import PATIENCE, open_fds, wait_until
+from store_rig import PATIENCE, wait_until
 
 from eventbridge import Bridge, drivers
 from eventbridge.adapters.hypervisors.xenstore.driver import driver
@@ -19,6 +19,7 @@ from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.events import DomainEvent
 from eventbridge.mailbox import Mailbox
 from tests.support.command import environment, running
+from tests.support.descriptors import open_fds
 from tests.support.xen.peers import as_nobody
 from tests.support.xen.standin import CRASH, REBOOT, XenStandIn
 
