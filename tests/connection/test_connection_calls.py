@@ -97,7 +97,7 @@ def test_a_deadline_covers_the_answer_and_names_the_call(desk: Desk) -> None:
     desk.hypervisor.holds_answers = True
     hanging = d1.suspend(timeout=0.01)
     desk.until(lambda: hanging.done)
-    with pytest.raises(JobTimeout, match=r"suspend of d1: no answer from scripted:///one within 0.0 s"):
+    with pytest.raises(JobTimeout, match=r"suspend of d1: no answer from scripted:///one within \d"):
         hanging.result()
     assert desk.hypervisor.given_up == ["suspend"]
     job = d1.job

@@ -121,7 +121,7 @@ def test_a_frozen_qemu_costs_its_own_calls_and_fifty_others_none(directory: Path
                 while not hanging.done:
                     assert all(info.domain for info in await asyncio.gather(*(other.info() for other in others)))
                     rounds += 1
-                with pytest.raises(JobTimeout, match=r"info of n0: no answer from qmp\+unix://.* within 0.5 s"):
+                with pytest.raises(JobTimeout, match=r"info of n0: no answer from qmp\+unix://.* within \d"):
                     await hanging
                 assert rounds > 0
                 assert frozen.job is not None and frozen.job.abandoned
