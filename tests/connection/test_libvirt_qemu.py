@@ -20,7 +20,7 @@ from eventbridge.known import alike
 from tests.support import wanted
 from tests.support.four_domains import Four, hold_to_it
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd
-from tests.support.patience import PATIENCE, patience
+from tests.support.patience import PATIENCE, patience, renew
 from tests.support.proxy import Proxy, proxied
 from tests.support.qemu import guest
 
@@ -148,22 +148,23 @@ def implied(start: dict[str, str], events: list[DomainEvent]) -> dict[str, str]:
     return states
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_killed_twenty_times_with_changes_behind_its_back_it_knows_the_truth(red: QemuLibvirtd, emptied: None) -> None:
     """Guests outlive their daemon; what somebody does to them before our connection is back, its events tell nobody."""
 
     async def main() -> None:
         with proxied(red.socket, red.directory) as way:
             uri = red.unix_uri.replace(str(red.socket), str(way.address))
-            async with patience(3), eventbridge.connect(uri, reconnect=AT_ONCE) as hv:
-                await story(hv, way)
+            async with patience() as limit, eventbridge.connect(uri, reconnect=AT_ONCE) as hv:
+                await story(hv, way, limit)
 
-    async def story(hv: Connection, way: Proxy) -> None:
+    async def story(hv: Connection, way: Proxy, limit: asyncio.Timeout) -> None:
         for name in GUESTS:
             await hv.define(guest(name), timeout=PATIENCE)
         start = dict.fromkeys(GUESTS, "stopped")
         stream, seen = hv.events(), []
         for number in range(TIMES):
+            renew(limit)
             way.refuses = True
             red.kill()
             await asyncio.to_thread(red.restart)

@@ -15,7 +15,7 @@ from eventbridge.domain import State
 from eventbridge.events import DomainEvent, Kind
 from eventbridge.known import alike
 from tests.support import qmp_qemu
-from tests.support.patience import patience
+from tests.support.patience import patience, renew
 from tests.support.proxy import proxied
 from tests.support.qmp_qemu import MACHINE, NONE, Qemu
 
@@ -57,6 +57,7 @@ def known(hv: Connection) -> State:
     return alike(domain.state)
 
 
+@pytest.mark.timeout(600)
 def test_a_qemu_that_is_killed_and_another_in_its_place_twenty_times(directory: Path) -> None:
     """Every other one is let run by somebody else before the connection is back."""
 
@@ -64,9 +65,10 @@ def test_a_qemu_that_is_killed_and_another_in_its_place_twenty_times(directory: 
         first = Qemu(directory, "vm", *MACHINE)
         with contextlib.ExitStack() as stack:
             qemu = stack.enter_context(first)
-            async with patience(), eventbridge.connect(qemu.uri, reconnect=AT_ONCE) as hv:
+            async with patience() as limit, eventbridge.connect(qemu.uri, reconnect=AT_ONCE) as hv:
                 stream, seen = hv.events(), []
                 for number in range(TIMES):
+                    renew(limit)
                     qemu.kill()
                     qemu.path.unlink(missing_ok=True)
                     qemu = stack.enter_context(Qemu(directory, "vm", *MACHINE))
@@ -84,12 +86,15 @@ def test_a_qemu_that_is_killed_and_another_in_its_place_twenty_times(directory: 
     asyncio.run(main())
 
 
+@pytest.mark.timeout(600)
 def test_what_happens_while_the_network_is_cut_is_told(directory: Path) -> None:
     async def main() -> None:
         with Qemu(directory, "vm", *MACHINE) as qemu, proxied(qemu.path, directory) as proxy:
-            async with patience(), eventbridge.connect(f"qmp+unix://{proxy.address}", reconnect=AT_ONCE) as hv:
+            uri = f"qmp+unix://{proxy.address}"
+            async with patience() as limit, eventbridge.connect(uri, reconnect=AT_ONCE) as hv:
                 stream, seen = hv.events(), []
                 for number in range(TIMES):
+                    renew(limit)
                     proxy.lets_through = 10 * number or None  # cut in mid-word, sooner or later
                     call = hv.domains()
                     with contextlib.suppress(ConnectionLost):
@@ -109,9 +114,10 @@ def test_a_frozen_qemu_costs_its_own_calls_and_fifty_others_none(directory: Path
     async def main() -> None:
         with contextlib.ExitStack() as stack:
             qemus = [stack.enter_context(Qemu(directory, f"n{number}", *NONE)) for number in range(51)]
-            async with patience(), contextlib.AsyncExitStack() as connected:
+            async with patience() as limit, contextlib.AsyncExitStack() as connected:
                 domains = []
                 for qemu in qemus:
+                    renew(limit)
                     hv = await connected.enter_async_context(eventbridge.connect(qemu.uri, reconnect=None))
                     domains += await hv.domains()
                 frozen, *others = domains

@@ -18,7 +18,7 @@ from eventbridge.adapters.hypervisors.xenstore import source
 from eventbridge.events import Kind
 from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, truth
 from tests.support.descriptors import open_fds
-from tests.support.patience import PATIENCE, patience
+from tests.support.patience import PATIENCE, patience, renew
 from tests.support.xen import libxl41
 from tests.support.xen.standin import XenStandIn
 
@@ -57,16 +57,16 @@ async def until(happened: Callable[[], bool], words: Callable[[], object] = str)
 
 
 @contextlib.asynccontextmanager
-async def connected(uri: str) -> AsyncIterator[Connection]:
-    """On a bridge of its own; of threads, fds and what was registered nothing is left after."""
+async def connected(uri: str) -> AsyncIterator[tuple[Connection, asyncio.Timeout]]:
+    """With its limit of patience.  On a bridge of its own; of threads, fds and registrations nothing is left after."""
     errors: list[str] = []
     with Bridge(on_error=lambda error, context: errors.append("".join(traceback.format_exception(error)))) as bridge:
         async with eventbridge.connect(uri, bridge=bridge):
             pass  # whatever the libraries keep open for good is open now
         await until(bridge.is_empty)
         threads, fds = set(threading.enumerate()), open_fds()
-        async with patience(), eventbridge.connect(uri, bridge=bridge, reconnect=AT_ONCE) as hv:
-            yield hv
+        async with patience() as limit, eventbridge.connect(uri, bridge=bridge, reconnect=AT_ONCE) as hv:
+            yield hv, limit
         await until(lambda: bridge.is_empty() and set(threading.enumerate()) <= threads, threading.enumerate)
         await until(lambda: open_fds() == fds, open_fds)
     assert errors == [], errors[0]
@@ -85,14 +85,16 @@ def killed_while_things_happen(xen: XenStandIn, fates: Fates) -> None:
     fates.die(1)
 
 
+@pytest.mark.timeout(600)
 def test_xenstored_is_killed_and_another_in_its_place_twenty_times(xen: XenStandIn, uri: str) -> None:
     fates = Fates(xen)
     fates.create(12)
 
     async def main() -> None:
-        async with connected(uri) as hv:
+        async with connected(uri) as (hv, limit):
             seen = Seen(hv)
             for number in range(1, TIMES + 1):
+                renew(limit)
                 killed_while_things_happen(xen, fates)
                 await until(seen.has(Kind.CONNECTION_LOST, number), seen.last)
                 xen.restart(told_before=True)
@@ -128,9 +130,10 @@ def test_domains_that_come_and_go_while_it_is_found_again_are_told_once_each(xen
     fates.create(12)
 
     async def main() -> None:
-        async with connected(uri) as hv:
+        async with connected(uri) as (hv, limit):
             seen = Seen(hv)
             for number in range(1, FEWER + 1):
+                renew(limit)
                 xen.restart(told_before=bool(number % 2))
                 with Crowd(fates):
                     await until(seen.has(Kind.CONNECTION_RESTORED, number), seen.last)
@@ -145,7 +148,7 @@ def test_a_frozen_xenstored_costs_its_own_calls_and_keeps_neither_the_loop_nor_c
     Fates(xen).create(3)
 
     async def main() -> None:
-        async with connected(uri) as hv:
+        async with connected(uri) as (hv, _):
             domain, other, _ = [domain for domain in await hv.domains() if domain.id]
             xen.freeze()
             hanging: list[Call[Any]] = [domain.info(timeout=0.5), other.shutdown(timeout=0.5)]

@@ -17,3 +17,10 @@ PATIENCE: float = 50.0 * FACTOR
 def patience(times: float = 2.0) -> asyncio.Timeout:
     """Return ``async with patience():``, which raises TimeoutError into what hangs inside; for some waits together."""
     return asyncio.timeout(times * PATIENCE)
+
+
+def renew(limit: asyncio.Timeout, times: float = 2.0) -> None:
+    """Begin the limit of an ``async with patience() as limit:`` anew, in each round of a test that has many: what hangs
+    is ended as soon, and a slow machine takes longer and passes.
+    """
+    limit.reschedule(asyncio.get_running_loop().time() + times * PATIENCE)
