@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 SETUP = tests/support/setup.sh $(VENV)
 # Tests wait more than they work: four workers keep two processors busy.
 PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
-QUICK = tests/unit tests/connection tests/hypervisors/sim $(addprefix tests/conformance/test_hosts.py::,TestSelect TestAsyncio)
+QUICK = tests/core tests/jobs tests/connection tests/hypervisors/sim $(addprefix tests/hosts/test_hosts.py::,TestSelect TestAsyncio)
 N ?= 3
 HOGS ?= 2
 ARGS ?=
@@ -58,7 +58,7 @@ stress: ## 10 s of stress on each host loop (under 2 minutes)
 
 interleavings: ## every interleaving of small programs, in a model and in the dispatcher (half an hour)
 	@$(SETUP) test
-	$(BIN)/python -m tests.interleavings
+	$(BIN)/python -m tests.model_checking
 
 bench: ## the benchmark's table (about 10 minutes)
 	@$(SETUP) test
@@ -70,7 +70,7 @@ bench-hosts: ## every host loop, with a bridge and with watches of its own (abou
 
 bench-xen: ## Xen's events beside libxl's own loop in C (about 3 minutes)
 	@$(SETUP) test
-	@$(BIN)/python -m tests.stress.xen_bench
+	@$(BIN)/python -m tests.measurements.xen_bench
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,13 +2,17 @@
 runs.
 """
 
-from .backoff import Backoff
 from .bridge import Bridge, Stats, attach
-from .calls import Call, LongCall
-from .connection import Connection, connect, open
+from .connection.backoff import Backoff
+from .connection.call import Call, LongCall
+from .connection.connection import Connection, connect, open
+from .connection.domain import Domain
+from .connection.event_stream import EventStream, StreamLagged
+from .core.host import HostLoop
+from .core.masks import Events
+from .core.models import CallbackModel, DirectSource
 from .diagnosis.slow import SlowCallback
 from .diagnosis.tracing import Trace
-from .domains import Domain
 from .errors import (
     BridgeClosed,
     BridgeForked,
@@ -23,12 +27,8 @@ from .errors import (
     NoSuchDomain,
     UnknownHandle,
 )
-from .events import DomainEvent, Kind
-from .host import HostLoop
+from .hypervisor.events import DomainEvent, Kind
 from .jobs import Job, Progress
-from .masks import Events
-from .models import CallbackModel, DirectSource
-from .stream import EventStream, StreamLagged
 
 __version__ = "0.1.0"
 

@@ -14,24 +14,24 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from . import host as hosts
-from .between import Between
+from .core import host as hosts
+from .core.affinity import DEBUG, hook_side, loop_side
+from .core.binding import Berth
+from .core.dispatcher import Dispatcher
+from .core.handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
+from .core.host import HostLoop, RunnableHost, awaiting
+from .core.masks import effective
+from .core.models import AttachedSource, DirectSource
+from .core.poll_poller import best_poller
+from .core.poller import PollerProtocol
+from .core.registry import Registry
+from .core.runs import Runs, on_loop, runs_here
+from .core.safepoint import Between
+from .core.timers import Timer
+from .core.transfer import give
 from .diagnosis.bridged import Diagnosed
 from .diagnosis.stats import Stats as Stats
-from .dispatcher import Dispatcher
 from .errors import BridgeForked, HostUnavailable, UnknownHandle
-from .handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
-from .host import HostLoop, RunnableHost, awaiting
-from .masks import effective
-from .models import AttachedSource, DirectSource
-from .moving import Berth
-from .poll_fallback import best_poller
-from .poller import PollerProtocol
-from .registry import Registry
-from .running import Runs, on_loop, runs_here
-from .sides import DEBUG, hook_side, loop_side
-from .timers import Timer
-from .transfer import give
 
 ErrorHandler = Callable[[BaseException, str], None]
 LONGEST_TIMEOUT = 2**31 - 1
@@ -45,7 +45,7 @@ class Bridge(Diagnosed):
     running in this thread.  By name, a host that finds no running loop makes one of its own, to be run by `run`.
     ``on_error(exception, context)`` is told of each exception of a callback or free, on the loop's thread; without it
     the host loop's own exception handler is.  ``debug``: callbacks of 0.1 s and more are logged, with what they are at
-    (`report_slow`); by default so in Python's development mode (see sides.py).
+    (`report_slow`); by default so in Python's development mode (see affinity.py).
 
     Raises `HostUnavailable` where there is no such host or no such loop.  Every method may be called from any thread
     unless it says otherwise. Upstream of the six: libvirt's ``virEventRegisterImpl`` (libvirt-event.h).
@@ -369,11 +369,11 @@ class Bridge(Diagnosed):
     # -- for the dispatcher and the host
 
     def has_left(self, host: HostLoop) -> None:
-        """As `moving.Mover.has_left`."""
+        """As `binding.Mover.has_left`."""
         self._runs.end(host)
 
     def has_ended(self, host: HostLoop) -> None:
-        """As `moving.Mover.has_ended`."""
+        """As `binding.Mover.has_ended`."""
         while self._registry.frees:
             self._dispatcher.run_frees(len(self._registry.frees))
         self._tell_drained()
@@ -384,7 +384,7 @@ class Bridge(Diagnosed):
         self._closed.set()
 
     def could_not_move(self, error: HostUnavailable) -> None:
-        """As `moving.Mover.could_not_move`."""
+        """As `binding.Mover.could_not_move`."""
         self._report(error, "while it was moved")
 
     def _rebuild(self) -> None:

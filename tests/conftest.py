@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbridge import dispatcher, mailbox
+from eventbridge.core import dispatcher, mailbox
 from tests.support import freezing, markers, waking, wanted
 
 pytest_plugins = ["eventbridge.testing.plugin", "tests.support.limits"]

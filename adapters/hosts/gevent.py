@@ -23,8 +23,8 @@ import gevent.hub
 import gevent.monkey
 from gevent._hub_local import get_hub_if_exists  # gevent.get_hub would make one
 
+from eventbridge.core.loop_host import Callback, LoopHost
 from eventbridge.errors import HostUnavailable
-from eventbridge.hosting import Callback, LoopHost
 
 _READ = 1  # gevent's io watchers: 1 read, 2 write
 

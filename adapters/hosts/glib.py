@@ -17,8 +17,8 @@ from typing import Any
 
 from gi.repository import GLib
 
+from eventbridge.core.loop_host import Callback, LoopHost
 from eventbridge.errors import HostUnavailable
-from eventbridge.hosting import Callback, LoopHost
 
 # PyGObject destroys a source that is left at the interpreter's end, and cannot look up that function then any more
 # ("Exception ignored in Source.__del__"): so it is looked up here.

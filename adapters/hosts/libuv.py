@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from eventbridge.hosting import Callback, LoopHost
+from eventbridge.core.loop_host import Callback, LoopHost
 
 try:
     import pyuv as uv

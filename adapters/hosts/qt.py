@@ -17,8 +17,8 @@ import sys
 import threading
 from typing import Any
 
+from eventbridge.core.loop_host import Callback, LoopHost
 from eventbridge.errors import HostUnavailable
-from eventbridge.hosting import Callback, LoopHost
 
 BINDINGS = ("PySide6", "PyQt6")
 

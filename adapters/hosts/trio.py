@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 import trio
 
+from eventbridge.core.loop_host import Callback, LoopHost
 from eventbridge.errors import HostUnavailable
-from eventbridge.hosting import Callback, LoopHost
 
 
 class TrioHost(LoopHost):

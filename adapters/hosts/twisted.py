@@ -20,8 +20,8 @@ from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
+from eventbridge.core.loop_host import Callback, LoopHost
 from eventbridge.errors import HostUnavailable
-from eventbridge.hosting import Callback, LoopHost
 
 _log = Logger(namespace="eventbridge")
 

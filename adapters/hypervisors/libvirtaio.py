@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 from eventbridge.bridge import Bridge
-from eventbridge.host import factory
+from eventbridge.core.host import factory
 
 from .libvirt import install
 

@@ -18,9 +18,9 @@ from importlib import import_module
 from typing import Any
 
 from eventbridge.bridge import Bridge, attach
-from eventbridge.host import factory
+from eventbridge.core.host import factory
 
-from .files import READABLE, Unfit
+from .eventfds import READABLE, Unfit
 from .host_rigs import CallbackRig, Resume, TrioRig
 from .rigs import Api, AsyncioRig, Rig, TurnRig, handles_only, of_a_bridge
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .contenders import CONTENDERS
-from .library import LIBVIRTD_URI
+from .libvirt_workloads import LIBVIRTD_URI
 from .results import Results
 from .workloads import WORKLOADS
 

@@ -11,7 +11,7 @@ import time
 from time import perf_counter
 from typing import Any
 
-from .files import READABLE, Doorbell, eventfds
+from .eventfds import READABLE, Doorbell, eventfds
 from .rigs import Figures, Rig
 from .throughput import ignore
 

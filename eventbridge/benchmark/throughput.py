@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from statistics import median
 from time import perf_counter, process_time
 
-from .files import READABLE, eventfds, settle
+from .eventfds import READABLE, eventfds, settle
 from .rigs import Figures, Rig
 
 ERROR = 4

@@ -11,7 +11,7 @@ import signal
 import sys
 
 from .contenders import CONTENDERS
-from .files import Unfit, raise_limit
+from .eventfds import Unfit, raise_limit
 from .workloads import WORKLOADS
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from . import latency, library, throughput, weight
+from . import latency, libvirt_workloads, memory, throughput
 from .hosts import HOSTS
 from .rigs import Figures
 
@@ -37,7 +37,7 @@ class Workload:
 
     @property
     def needs_libvirtd(self) -> bool:
-        return self.before is library.open_plain
+        return self.before is libvirt_workloads.open_plain
 
     def metric(self, key: str) -> Metric:
         return next(metric for metric in self.metrics if metric.key == key)
@@ -91,7 +91,7 @@ def _lateness(title: str, unit: str) -> tuple[Metric, ...]:
 def _rpc(how: str, *, in_thread: bool) -> Workload:
     title = f"an RPC (getLibVersion) {how}, processor time"
     return Workload(
-        partial(library.rpc, in_thread=in_thread),
+        partial(libvirt_workloads.rpc, in_thread=in_thread),
         (
             Metric("off", title, "us", less=True),
             Metric("times_off", f"{title}, relative", _TIMES, less=True),
@@ -100,7 +100,7 @@ def _rpc(how: str, *, in_thread: bool) -> Workload:
             Metric("none", f"{title}, no implementation", "us", less=True, shown=False),
         ),
         _LIBVIRT,
-        before=library.open_plain,
+        before=libvirt_workloads.open_plain,
     )
 
 
@@ -150,17 +150,17 @@ WORKLOADS: dict[str, Workload] = {
         partial(latency.tick, active=10_000), _lateness("the host's 1 ms timer, 10,000 ready: late", "ms"), _LOOPS
     ),
     "memory": Workload(
-        partial(weight.memory, count=10_000),
+        partial(memory.memory, count=10_000),
         (Metric("handle", "a handle", "bytes", less=True), Metric("timeout", "a timeout", "bytes", less=True)),
         (*_LIBVIRT, "ours"),
     ),
     "events-2": Workload(
-        partial(library.domain_events, batch=2),
+        partial(libvirt_workloads.domain_events, batch=2),
         _rates("domain events, test driver, batches of 2", unit="events"),
         _LIBVIRT,
     ),
     "events-100": Workload(
-        partial(library.domain_events, batch=100),
+        partial(libvirt_workloads.domain_events, batch=100),
         _rates("domain events, test driver, batches of 100", unit="events"),
         _LIBVIRT,
     ),

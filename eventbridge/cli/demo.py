@@ -13,15 +13,15 @@ import contextlib
 import sys
 from typing import Any
 
-from eventbridge import drivers
 from eventbridge.bridge import Bridge, Stats
 from eventbridge.errors import HostUnavailable, HypervisorError
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.stress.loops import bridge_on
 
-from . import stir, terminal
+from . import libvirt_activity, terminal
+from .connections import Sources
 from .doctor import DEBIAN_LIBVIRT
-from .loops import bridge_on
-from .sources import Sources
 from .watch import callback_failed, seconds
 
 HOSTS = {
@@ -30,7 +30,7 @@ HOSTS = {
     "select": "a plain loop over the standard library's selectors",
 }
 SIM = "sim:///default?domains=20&seed=1"
-LABELS = {stir.URI: "libvirt", SIM: "simulated"}
+LABELS = {libvirt_activity.URI: "libvirt", SIM: "simulated"}
 STIR_SECONDS = 0.25
 OPEN_SECONDS = 20.0
 CLOSE_SECONDS = 5.0
@@ -70,18 +70,19 @@ def _introduce() -> list[str]:
     """Say what will be seen; returns the URIs that can be."""
     terminal.say("eventbridge: one dispatcher for every hypervisor library, on whichever event loop runs.")
     terminal.say(
-        f"  libvirt    {stir.URI}, the test driver inside libvirt itself: real libvirt events of a mock domain."
+        f"  libvirt    {libvirt_activity.URI}, the test driver inside libvirt itself: "
+        "real libvirt events of a mock domain."
     )
     terminal.say(f"  simulated  {SIM}: simulated by eventbridge, no hypervisor at all, but over real fds.")
     try:
-        drivers.find(stir.URI)
+        driver.find(libvirt_activity.URI)
     except HypervisorError as error:
         terminal.say(
             f"libvirt is not here ({terminal.one_line(error.__cause__ or error)}), so the simulated one is alone."
         )
         terminal.say(f"  to have it: {DEBIAN_LIBVIRT}")
         return [SIM]
-    return [stir.URI, SIM]
+    return [libvirt_activity.URI, SIM]
 
 
 def _show_host(name: str, text: str, uris: list[str], lasting: float) -> bool:
@@ -98,7 +99,7 @@ def _show_host(name: str, text: str, uris: list[str], lasting: float) -> bool:
 
 
 class Show:
-    """One host's part: a `sources.Listener` that prints the first few events and counts the rest."""
+    """One host's part: a `connections.Listener` that prints the first few events and counts the rest."""
 
     def __init__(self, bridge: Bridge, uris: list[str]) -> None:
         self._bridge = bridge
@@ -114,7 +115,11 @@ class Show:
         """Open, let things happen for so many seconds, close."""
         self._sources.start(self._counts)
         self._bridge.run(until=lambda: not self._sources.opening, timeout=OPEN_SECONDS)
-        with stir.stirred(STIR_SECONDS) if stir.URI in self._sources.open else contextlib.nullcontext():
+        with (
+            libvirt_activity.stirred(STIR_SECONDS)
+            if libvirt_activity.URI in self._sources.open
+            else contextlib.nullcontext()
+        ):
             self._bridge.run(until=lambda: self._broken is not None or not self._sources.open, timeout=lasting)
         self._stats = self._bridge.stats()
         self._sources.close(CLOSE_SECONDS)

@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eventbridge import __version__, host
+from eventbridge import __version__
+from eventbridge.core import host
 
 from . import terminal
 
@@ -130,7 +131,7 @@ def system() -> dict[str, Any]:
 def _timerfd() -> str:
     """Whose; "none" where there is none."""
     try:
-        from eventbridge import timerfd
+        from eventbridge.core import timerfd
 
         os.close(timerfd.create())
     except (ImportError, AttributeError, OSError):

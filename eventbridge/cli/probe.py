@@ -24,16 +24,17 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-from eventbridge import drivers
 from eventbridge.bridge import Bridge
+from eventbridge.core.host import ENTRY_POINT_GROUP, HostLoop, factory
+from eventbridge.core.masks import Events
 from eventbridge.errors import EventBridgeError, HostUnavailable, HypervisorError, HypervisorUnavailable
-from eventbridge.events import DomainEvent
-from eventbridge.host import ENTRY_POINT_GROUP, HostLoop, factory
-from eventbridge.masks import Events
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor.events import DomainEvent
 from eventbridge.plugins import entry_points
+from eventbridge.stress import loops
 
-from . import loops, stir
-from .sources import Sources
+from . import libvirt_activity
+from .connections import Sources
 
 Report = dict[str, str]
 LONG_ENOUGH = 10.0  # seconds
@@ -171,7 +172,7 @@ def _adapter(name: str) -> Any:
 
 
 class _First:
-    """A `sources.Listener` that waits for the first event."""
+    """A `connections.Listener` that waits for the first event."""
 
     def __init__(self) -> None:
         self.seen: DomainEvent | None = None
@@ -237,7 +238,9 @@ PROBES: dict[str, Callable[[], Report]] = {
     "sim": functools.partial(probe_hypervisor, "sim:///default?domains=4&seed=1", contextlib.nullcontext),
     "libxl": functools.partial(probe_xen, "libxl:///"),
     "xenstore": functools.partial(probe_xen, "xenstore:///"),
-    "libvirt": functools.partial(probe_hypervisor, stir.URI, functools.partial(stir.stirred, 0.02)),
+    "libvirt": functools.partial(
+        probe_hypervisor, libvirt_activity.URI, functools.partial(libvirt_activity.stirred, 0.02)
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from eventbridge.bridge import Bridge
-from eventbridge.masks import Events
+from eventbridge.core.masks import Events
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 

@@ -1,7 +1,7 @@
 """``eventbridge stress``: random operations and planted faults on each host loop, judged by an oracle, and a table of
 what came of it.
 
-Each host loop has a process of its own (`eventbridge.testing.stress`), so that one that crashes or hangs is a line in
+Each host loop has a process of its own (`eventbridge.stress`), so that one that crashes or hangs is a line in
 the table.  The table is for standard output; progress and complaints are for standard error.
 """
 
@@ -20,13 +20,13 @@ from types import FrameType
 from typing import Any
 
 from eventbridge.errors import HostUnavailable
-from eventbridge.testing.soak import GROWTH_BOUND, make_room
-from eventbridge.testing.stress import fleet
-from eventbridge.testing.stress.faults import ALL as FAULTS
-from eventbridge.testing.stress.plan import HostReport, Plan
-from eventbridge.testing.stress.script import load
+from eventbridge.stress import loops, supervisor
+from eventbridge.stress.faults import ALL as FAULTS
+from eventbridge.stress.plan import HostReport, Plan
+from eventbridge.stress.racing import GROWTH_BOUND, make_room
+from eventbridge.stress.script import load
 
-from . import loops, terminal
+from . import terminal
 
 MIB = 2**20
 
@@ -172,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
             f"faults: {', '.join(args.faults) or 'none'}"
         )
     with _interruptible() as interrupted, Progress(plans) as progress:
-        reports = fleet.run(plans, args.jobs, progress, interrupted)
+        reports = supervisor.run(plans, args.jobs, progress, interrupted)
     _tell(reports, as_json=args.json)
     return 0 if all(report.clean for report in reports) else 1
 
@@ -275,12 +275,12 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __call__(self, running: list[fleet.Runner]) -> None:
+    def __call__(self, running: list[supervisor.Runner]) -> None:
         self._seen.update((runner.plan.host, runner.report) for runner in running)
         if self._shown:
             print(f"\r{self._line(running)[: _width()]}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def _line(self, running: list[fleet.Runner]) -> str:
+    def _line(self, running: list[supervisor.Runner]) -> str:
         seen = self._seen.values()
         done = len(seen) - len(running)
         now = ", ".join(

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.hypervisor.events import DomainEvent, Kind
 
 DEBUG = bool(os.environ.get("EVENTBRIDGE_DEBUG"))
 

@@ -17,18 +17,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eventbridge import drivers
-from eventbridge.connection import RECONNECT
-from eventbridge.diagnosis import chrome
+from eventbridge.connection.connection import RECONNECT
+from eventbridge.diagnosis import trace_format
 from eventbridge.diagnosis.bridged import ENVIRONMENT
 from eventbridge.diagnosis.client import Asking, is_socket
-from eventbridge.diagnosis.process import traced
+from eventbridge.diagnosis.process_wide import traced
 from eventbridge.errors import EventBridgeError, HypervisorUnavailable
+from eventbridge.hypervisor import driver
+from eventbridge.stress.loops import bridge_on, loop_name
 
 from . import terminal
-from .loops import bridge_on, loop_name
 from .signals import on_signals
-from .stats_text import stacks_text, stats_text
+from .stats_format import stacks_text, stats_text
 from .watch import LONGEST, Watch, callback_failed, seconds
 
 INTERRUPTED = 130
@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_uri(args: argparse.Namespace, text: str) -> None:
     try:
-        known = drivers.scheme(text) in drivers.schemes()
+        known = driver.scheme(text) in driver.schemes()
     except HypervisorUnavailable:
         args.fail(f"{text!r} is neither a URI, nor a socket, nor a program that is there")
     if not known:
-        args.fail(f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(drivers.schemes()))}")
+        args.fail(f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(driver.schemes()))}")
 
 
 # -- some hypervisors
@@ -122,11 +122,11 @@ def _recorded(args: argparse.Namespace) -> Iterator[None]:
             yield
     finally:
         if os.getpid() == process:
-            _write(chrome.document(traces), args.output, time.monotonic() - began)
+            _write(trace_format.document(traces), args.output, time.monotonic() - began)
 
 
 def _write(document: dict[str, Any], path: str, lasted: float) -> None:
-    chrome.write(document, path)
+    trace_format.write(document, path)
     events = sum(event["ph"] != "M" for event in document["traceEvents"])
     dropped = document["otherData"]["dropped"]
     lost = f", the first {dropped} not kept (--limit)" if dropped else ""

@@ -1,6 +1,6 @@
 """``eventbridge watch URI...``: a line for everything that happens on some hypervisors, as it happens.
 
-Everything but the opening and closing of URIs (see `sources`) happens on the main thread, which runs the loop.
+Everything but the opening and closing of URIs (see `connections`) happens on the main thread, which runs the loop.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import sys
 import time
 from typing import Any
 
-from eventbridge import drivers
-from eventbridge.backoff import Backoff
 from eventbridge.bridge import Bridge
-from eventbridge.connection import RECONNECT
+from eventbridge.connection.backoff import Backoff
+from eventbridge.connection.connection import RECONNECT
+from eventbridge.core.masks import Events
 from eventbridge.errors import HypervisorUnavailable
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.masks import Events
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.stress.loops import bridge_on, loop_name
 
 from . import terminal
-from .loops import bridge_on, loop_name
+from .connections import SLOW_SECONDS, Sources
 from .signals import on_signals
-from .sources import SLOW_SECONDS, Sources
 
 LONGEST = 2_000_000  # seconds, 23 days: what fits a timeout
 CLOSE_SECONDS = 5.0
@@ -67,12 +67,12 @@ def register(subparsers: Any) -> None:
 def known_uri(text: str) -> str:
     """For argparse: a URI whose scheme is known, whether or not its library is installed."""
     try:
-        known = drivers.scheme(text) in drivers.schemes()
+        known = driver.scheme(text) in driver.schemes()
     except HypervisorUnavailable as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if not known:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(drivers.schemes()))}"
+            f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(driver.schemes()))}"
         )
     return text
 
@@ -103,7 +103,7 @@ def callback_failed(error: BaseException, context: str) -> None:
 
 
 class Watch:
-    """One run of it: a `sources.Listener` that prints."""
+    """One run of it: a `connections.Listener` that prints."""
 
     def __init__(self, bridge: Bridge, uris: list[str], json: bool, reconnect: Backoff | None) -> None:
         self._bridge = bridge

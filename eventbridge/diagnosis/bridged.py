@@ -12,8 +12,9 @@ from .slow import Handler, SlowReport
 from .stats import Stats, snapshot
 
 if TYPE_CHECKING:
-    from ..bridge import Bridge
-    from .observing import Observer
+    from eventbridge.bridge import Bridge
+    from eventbridge.core.observed import Observer
+
     from .server import Server
     from .tracing import Trace
 
@@ -24,7 +25,7 @@ class Diagnosed:
     """A bridge, as its operator sees it."""
 
     observers: tuple[Observer, ...] = ()
-    """Who is told of what it does (observing.py)."""
+    """Who is told of what it does (observed.py)."""
     pulses: tuple[pulse.Pulse, ...] = ()
     """What measures its host's lag now."""
     _servers: tuple[Server, ...] = ()
@@ -95,7 +96,7 @@ class Diagnosed:
             told(self._bridge)
         path = os.environ.get(ENVIRONMENT)
         if path:
-            from .process import serve
+            from .process_wide import serve
 
             serve(path)
 

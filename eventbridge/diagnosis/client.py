@@ -9,7 +9,7 @@ import stat
 import time
 from typing import Any
 
-from ..errors import EventBridgeError
+from eventbridge.errors import EventBridgeError
 
 CONNECT_SECONDS = 5.0
 

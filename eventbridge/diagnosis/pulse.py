@@ -14,10 +14,10 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..timers import Timer
+from eventbridge.core.timers import Timer
 
 if TYPE_CHECKING:
-    from ..bridge import Bridge
+    from eventbridge.bridge import Bridge
 
 SECONDS = 0.05
 KEEP = 1000

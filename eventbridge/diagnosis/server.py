@@ -25,13 +25,14 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import BridgeClosed, BridgeForked
-from . import chrome
-from .observing import ObservedDispatcher
-from .origin import origin
+from eventbridge.core.observed import ObservedDispatcher
+from eventbridge.core.origin import origin
+from eventbridge.errors import BridgeClosed, BridgeForked
+
+from . import trace_format
 
 if TYPE_CHECKING:
-    from ..bridge import Bridge
+    from eventbridge.bridge import Bridge
 
 ASKERS = 8
 """How many are answered at a time."""
@@ -189,7 +190,7 @@ def _trace(bridges: list[Bridge], question: Question, asker: socket.socket) -> d
     finally:
         for trace in traces:
             trace.stop()
-    return chrome.document(traces)
+    return trace_format.document(traces)
 
 
 ANSWERS: dict[str, Callable[[list[Bridge], Question, socket.socket], dict[str, Any]]] = {

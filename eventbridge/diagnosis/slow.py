@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..dispatcher import Dispatcher
-from .observing import ObservedDispatcher, Observer, leave, observe
-from .origin import FREES, Origin
+from eventbridge.core.dispatcher import Dispatcher
+from eventbridge.core.observed import ObservedDispatcher, Observer, leave, observe
+from eventbridge.core.origin import FREES, Origin
 
 if TYPE_CHECKING:
-    from ..bridge import Bridge
+    from eventbridge.bridge import Bridge
 
 _CALLERS = {
     function.__code__ for function in (Dispatcher._fire, Dispatcher._dispatch, inspect.unwrap(Dispatcher.run_frees))

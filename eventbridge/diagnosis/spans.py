@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from ..masks import Events
-from .origin import Origin
+from eventbridge.core.masks import Events
+from eventbridge.core.origin import Origin
 
 LOOP, HOST, BRIDGE, CALLS, JOBS = "loop", "host", "bridge", "calls", "jobs"
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..handles import Handle
-from ..timers import Timer
-from .origin import NOBODYS, Origin, owner
+from eventbridge.core.handles import Handle
+from eventbridge.core.origin import NOBODYS, Origin, owner
+from eventbridge.core.timers import Timer
+
 from .pulse import NO_LAG, Lag
 
 if TYPE_CHECKING:
-    from ..bridge import Bridge
+    from eventbridge.bridge import Bridge
 
 
 @dataclass(frozen=True, slots=True)

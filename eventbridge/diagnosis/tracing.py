@@ -15,20 +15,21 @@ from collections.abc import Hashable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EventBridgeError
-from . import chrome, spans
-from .jobs import follow, unfollow
-from .observing import Observer, leave, observe
-from .origin import Origin
+from eventbridge.core.observed import Observer, leave, observe
+from eventbridge.core.origin import Origin
+from eventbridge.errors import EventBridgeError
+
+from . import spans, trace_format
+from .job_following import follow, unfollow
 from .pulse import Pulse
 from .spans import CALLS, JOBS, Asked, Drawn, Held, Record, Track
 
 if TYPE_CHECKING:
-    from ..asking import Ask
-    from ..bridge import Bridge
-    from ..calls import Call
-    from ..jobs import Jobs, Ticket
-    from ..link import Link
+    from eventbridge.bridge import Bridge
+    from eventbridge.connection.call import Call
+    from eventbridge.connection.invocation import Ask
+    from eventbridge.connection.supervisor import Link
+    from eventbridge.jobs import Jobs, Ticket
 
 get_ident = threading.get_ident
 
@@ -82,7 +83,7 @@ class Trace(Observer):
 
     def start(self) -> Trace:
         """Raises `BridgeClosed` or `BridgeForked`."""
-        from ..link import living
+        from eventbridge.connection.supervisor import living
 
         bridge = self._live()
         if self._pulse_seconds is not None:
@@ -117,11 +118,11 @@ class Trace(Observer):
 
     def to_json(self) -> dict[str, Any]:
         """The file's content, up to now."""
-        return chrome.document([self])
+        return trace_format.document([self])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Make it a file, whole or not at all.  OSError where it cannot be written."""
-        chrome.write(self.to_json(), path)
+        trace_format.write(self.to_json(), path)
 
     def __enter__(self) -> Trace:
         return self
@@ -204,7 +205,7 @@ class Trace(Observer):
         why = why or _words(link.last_error)
         self._rest.add_anywhere((spans.a_change, monotonic_ns(), link.uri, str(link.state), why))
 
-    # -- `jobs.Follower`
+    # -- `job_following.Follower`
 
     def job_waits(self, ticket: Ticket) -> None:
         self._held(ticket).waits = monotonic_ns()

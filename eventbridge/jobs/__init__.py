@@ -1,11 +1,11 @@
 """Job conditions: who may do what to a domain at the same time as whom.  The public names, nothing else."""
 
-from .conditions import Jobs
 from .coroutines import AsyncHold
 from .domains import DEFAULT_TIMEOUT
 from .info import HeldJob, JobInfo, Metrics, Progress, Waits
-from .machine import DEFAULT_LIMIT, Change, Following, Listener, Machine
-from .table import LETS_IN, Job, as_markdown
+from .jobs import Jobs
+from .kinds import LETS_IN, Job, as_markdown
+from .state_machine import DEFAULT_LIMIT, Change, Following, Listener, Machine
 from .ticket import OnSettled, State, Ticket, Verdict
 
 __all__ = [

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from .. import host as hosts
-from ..errors import HostUnavailable
-from ..host import AwaitingHost
+from eventbridge.core import host as hosts
+from eventbridge.core.host import AwaitingHost
+from eventbridge.errors import HostUnavailable
+
 from .domains import DEFAULT_TIMEOUT, NEVER, Domains
-from .table import Job
+from .kinds import Job
 from .ticket import State, Ticket
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import NoReturn
 
-from ..errors import EventBridgeError
-from .machine import Machine, Output
+from eventbridge.errors import EventBridgeError
+
+from .kinds import Job
+from .state_machine import Machine, Output
 from .steering import Steering
-from .table import Job
 from .ticket import OnSettled, State, Ticket
 
 DEFAULT_TIMEOUT = 30.0

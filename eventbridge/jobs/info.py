@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from .table import Job
+from .kinds import Job
 
 
 @dataclass(frozen=True, slots=True)

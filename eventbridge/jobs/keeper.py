@@ -17,11 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
-from .delivery import Delivery
-from .lock import StepLock
-from .machine import DEFAULT_LIMIT, Machine, Output
+from .notifier import Delivery
+from .state_machine import DEFAULT_LIMIT, Machine, Output
+from .step_lock import StepLock
 from .ticket import Ticket
-from .waits import WaitLog
+from .wait_log import WaitLog
 
 
 class Keeper:
@@ -106,7 +106,7 @@ class Keeper:
     def let_go(self, ticket: Ticket) -> None:
         """What a finalizer calls: end, or take out of its queue, the ticket of an owner that has died.
 
-        It may run inside a step of this very thread (see lock.py); then that step's end is followed by this.
+        It may run inside a step of this very thread (see step_lock.py); then that step's end is followed by this.
         """
         if self._lock.entered_here():
             self._left.append(ticket)

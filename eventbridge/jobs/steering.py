@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..errors import JobBusy
+from eventbridge.errors import JobBusy
+
 from .info import Progress
-from .machine import Listener, Machine, Output
-from .table import LETS_IN, Job
+from .kinds import LETS_IN, Job
+from .state_machine import Listener, Machine, Output
 from .ticket import State, Ticket
 from .visible import Visible
 

@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Hashable
 
 from .domains import DEFAULT_TIMEOUT, NEVER, Domains
-from .machine import Machine
-from .table import Job
+from .kinds import Job
+from .state_machine import Machine
 from .ticket import Ticket
 
 

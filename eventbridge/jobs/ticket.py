@@ -10,9 +10,10 @@ import enum
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..errors import EventBridgeError, JobAborted
+from eventbridge.errors import EventBridgeError, JobAborted
+
 from .info import Progress
-from .table import Job
+from .kinds import Job
 
 if TYPE_CHECKING:
     from .domains import Domains
@@ -41,7 +42,7 @@ class Verdict(enum.Enum):
 
 
 class Refusal(NamedTuple):
-    """A refusal as data; refusals.py has the words."""
+    """A refusal as data; messages.py has the words."""
 
     verdict: Verdict
     blocker: Ticket | None

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..errors import EventBridgeError
+from eventbridge.errors import EventBridgeError
+
 from .info import HeldJob, JobInfo, Metrics
 from .keeper import Keeper
-from .machine import Machine
-from .refusals import error_of
+from .messages import error_of
+from .state_machine import Machine
 from .ticket import State, Ticket
 
 

@@ -2,7 +2,7 @@
 
 **The suite.**  A test file of yours is the following, whole; ``HostConformance`` brings the tests, and a fixture
 ``make_host`` (in the class or in a conftest) says how a host of yours is made: fresh, with a loop that is ours to run
-(`eventbridge.host.RunnableHost`)::
+(`eventbridge.core.host.RunnableHost`)::
 
     import pytest
 
@@ -42,9 +42,9 @@
             stepping.step()
             assert fd.heard == b"hello"
 
-Each conformance test runs with the loop in the test's thread and with the loop in a thread of its own, unless the
-class says ``own_thread = False`` or ``True``.  What else a class may say (``loop``, ``library``, ``leaks``,
-``patience``, ``make_poller``, ``close_given``) is in `eventbridge.testing.base.Rules`.  A host that loses a wake-up may
+Each conformance test runs with the loop in the test's thread and with the loop in a thread of its own, unless the class
+says ``own_thread = False`` or ``True``.  What else a class may say (``loop``, ``library``, ``leaks``, ``patience``,
+``make_poller``, ``close_given``) is in `eventbridge.testing.conformance.base.Rules`.  A host that loses a wake-up may
 leave the test's thread asleep in its loop for ever: have pytest-timeout installed.
 
 **The plugin**, in your top-level ``conftest.py``::
@@ -68,13 +68,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clock import FakeClock
-    from .conformance import HostConformance, Rules, in_the_tests_thread
+    from .conformance.harness import Rig, busy, raises
+    from .conformance.rules import RULES
+    from .conformance.suite import HostConformance, Rules, in_the_tests_thread
+    from .fakes.clock import FakeClock
+    from .fakes.scripted import ScriptedFd
+    from .fakes.stepping import SteppingHost
     from .patience import PATIENCE
-    from .rig import Rig, busy, raises
-    from .rules import RULES
-    from .scripted import ScriptedFd
-    from .stepping import SteppingHost
 
 __all__ = [
     "HostConformance",
@@ -91,17 +91,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "HostConformance": "conformance",
-    "FakeClock": "clock",
-    "SteppingHost": "stepping",
-    "ScriptedFd": "scripted",
-    "RULES": "rules",
-    "Rules": "conformance",
-    "in_the_tests_thread": "conformance",
-    "Rig": "rig",
+    "HostConformance": "conformance.suite",
+    "FakeClock": "fakes.clock",
+    "SteppingHost": "fakes.stepping",
+    "ScriptedFd": "fakes.scripted",
+    "RULES": "conformance.rules",
+    "Rules": "conformance.base",
+    "in_the_tests_thread": "conformance.base",
+    "Rig": "conformance.harness",
     "PATIENCE": "patience",
-    "busy": "rig",
-    "raises": "rig",
+    "busy": "conformance.harness",
+    "raises": "conformance.harness",
 }
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .rules import RULES
+from .conformance.rules import RULES
 
 BEGIN = "<!-- written by python -m eventbridge.testing.matrix -->"
 END = "<!-- end of what it wrote -->"

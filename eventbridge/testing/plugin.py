@@ -22,14 +22,14 @@ from typing import Any
 
 import pytest
 
-from eventbridge import dispatcher, mailbox
+from eventbridge.core import dispatcher, mailbox
 
-from .clock import FakeClock
-from .conformance import THREADS, HostConformance, Rules
+from .conformance.rules import shown_by
+from .conformance.suite import THREADS, HostConformance, Rules
+from .fakes.clock import FakeClock
+from .fakes.scripted import ScriptedFd
+from .fakes.stepping import SteppingHost
 from .report import Report
-from .rules import shown_by
-from .scripted import ScriptedFd
-from .stepping import SteppingHost
 
 # -- fixtures
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from eventbridge import __version__
 
-from .rules import RULES
+from .conformance.rules import RULES
 
 # What may become of a test, the worst last: one that is reported in several phases has the worst of them.
 OUTCOMES = ("passed", "skipped", "no host", "failed")

@@ -38,7 +38,7 @@ def at(host: SteppingHost) -> Iterator[Callable[..., Desk]]:
 @pytest.fixture
 def desk(scripted: Scripted, at: Callable[..., Desk]) -> Desk:
     """Open, with three domains: d1 runs, d2 is paused, d3 is off."""
-    from eventbridge.domain import State
+    from eventbridge.hypervisor.model import State
 
     scripted.add(1, State.RUNNING)
     scripted.add(2, State.PAUSED)

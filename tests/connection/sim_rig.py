@@ -9,11 +9,11 @@ from time import monotonic
 from typing import Any
 
 from eventbridge import Backoff, Bridge, Connection, Domain
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.adapters.hypervisors.sim.control import Simulation
-from eventbridge.calls import Call
-from eventbridge.domain import State
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.adapters.hypervisors.sim import simulation
+from eventbridge.adapters.hypervisors.sim.simulation import Simulation
+from eventbridge.connection.call import Call
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import State
 from tests.support.patience import PATIENCE
 
 HOSTS = ("asyncio", "libuv", "select")
@@ -32,7 +32,7 @@ class World:
     def __init__(self, rig: Rig, query: str) -> None:
         self.name = f"connection-{next(_numbers)}"
         self.uri = f"sim:///default?world={self.name}&events=0&{query}"
-        self.simulation: Simulation = control.simulation_of(self.uri)
+        self.simulation: Simulation = simulation.simulation_of(self.uri)
         self.events: list[DomainEvent] = []
         self._rig = rig
         self._connection: Connection | None = None
@@ -137,6 +137,6 @@ class Rig:
         left = {key: connection.jobs.running(key) for connection in self.connections for key in connection.jobs}
         self.bridge.close()
         for world in self.worlds:
-            control.forget(world.name)
+            simulation.forget(world.name)
         assert not left, left
         assert not self.errors, self.errors

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import eventbridge
-from eventbridge import shared
-from eventbridge.domain import State
+from eventbridge.connection import shared_bridge
 from eventbridge.errors import HypervisorError, JobAborted
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support.patience import PATIENCE
 from tests.support.scripted_hypervisor import Scripted, uuid
 
@@ -24,7 +24,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             await main()
 
     asyncio.run(limited(), debug=True)
-    assert shared._leases == {}
+    assert shared_bridge._leases == {}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_one_that_cannot_be_opened_raises_on_entering_and_leaves_nothing(one: Sc
         with pytest.raises(HypervisorError, match="as the script has it"):
             async with eventbridge.connect(one.uri):
                 raise AssertionError("it was entered")
-        while shared._leases:
+        while shared_bridge._leases:
             await asyncio.sleep(0)
 
     run(main)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from eventbridge import Bridge, Connection, Domain, Job
-from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, JobBusy, JobTimeout, NoSuchDomain
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support.desk import Desk
 from tests.support.patience import PATIENCE
 from tests.support.scripted_hypervisor import Scripted, uuid

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge, Connection
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.domain import State
+from eventbridge.adapters.hypervisors.sim import simulation as control
 from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.hypervisor.model import State
 from tests.support import wanted
 from tests.support.command import run
 from tests.support.patience import PATIENCE

@@ -9,9 +9,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from eventbridge import drivers
-from eventbridge.domain import State
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import State
 from eventbridge.testing import SteppingHost
 from tests.support import scripted_hypervisor
 from tests.support.desk import Desk

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from eventbridge import Backoff, connection
-from eventbridge.domain import State
+from eventbridge import Backoff
+from eventbridge.connection import connection
+from eventbridge.connection.supervisor import LinkState
 from eventbridge.errors import ConnectionLost, HypervisorError
-from eventbridge.events import Kind
-from eventbridge.link import LinkState
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support.desk import Desk
 from tests.support.scripted_hypervisor import Scripted, uuid
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eventbridge import StreamLagged
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.stream import EventStream
+from eventbridge.connection.event_stream import EventStream
+from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.desk import Desk
 from tests.support.scripted_hypervisor import uuid
 

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 import eventbridge
-from eventbridge import Job, shared
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.domain import State
+from eventbridge import Job
+from eventbridge.adapters.hypervisors.sim import simulation as control
+from eventbridge.connection import shared_bridge
 from eventbridge.errors import HypervisorError, JobAborted, JobTimeout
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support import wanted
 from tests.support.command import run as program
 from tests.support.patience import PATIENCE
@@ -38,7 +39,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             await main()
 
     trio.run(limited)
-    assert shared._leases == {}
+    assert shared_bridge._leases == {}
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_scope_that_is_cancelled_gives_its_call_up_and_cleans_up_with_answers(
         assert scope.cancelled_caught
         assert isinstance(call.error, JobAborted)
         simulation.thaw()
-        while shared._leases:
+        while shared_bridge._leases:
             await trio.sleep(0)
 
     run(main)

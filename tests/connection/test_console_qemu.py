@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 import eventbridge
-from eventbridge.consoles import ConsoleSession
-from eventbridge.domain import Connection, ConsoleKind
+from eventbridge.connection.console import ConsoleSession
+from eventbridge.hypervisor.model import Connection, ConsoleKind
 from tests.support import qmp_qemu
 from tests.support.patience import patience
 from tests.support.qmp_guest import Guest, machine

@@ -12,11 +12,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from eventbridge import Domain, LongCall, drivers
-from eventbridge.domain import DomainRef, State
+from eventbridge import Domain, LongCall
+from eventbridge.connection.event_stream import EventStream
 from eventbridge.errors import ConnectionLost, HypervisorError
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.stream import EventStream
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import DomainRef, State
 from eventbridge.testing import SteppingHost
 from tests.connection.conftest import Desk
 from tests.support import scripted_hypervisor

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import eventbridge
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.adapters.hypervisors.xenstore import source
-from eventbridge.domain import State
-from eventbridge.events import Kind
-from eventbridge.jobs.table import ASYNC
-from eventbridge.operations import OPERATIONS
+from eventbridge.adapters.hypervisors.sim import simulation as control
+from eventbridge.adapters.hypervisors.xen.xenstore import source
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
+from eventbridge.hypervisor.operations import OPERATIONS
+from eventbridge.jobs.kinds import ASYNC
 from tests.connection.xen_rig import WAYS
 from tests.support import qmp_qemu
 from tests.support.libvirtd import private_libvirtd

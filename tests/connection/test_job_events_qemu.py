@@ -13,9 +13,9 @@ import pytest
 
 import eventbridge
 from eventbridge import Domain, LongCall
-from eventbridge.dispatcher import BUDGET_CALLBACKS
-from eventbridge.domain import State
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.core.dispatcher import BUDGET_CALLBACKS
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import State
 from tests.support import qmp_qemu
 from tests.support.four_domains import until_under_way
 from tests.support.patience import patience

@@ -14,9 +14,9 @@ import pytest
 
 import eventbridge
 from eventbridge import Backoff, Connection, Job
-from eventbridge.domain import State
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.known import alike
+from eventbridge.connection.inventory import alike
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import State
 from tests.support import wanted
 from tests.support.four_domains import Four, hold_to_it
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd

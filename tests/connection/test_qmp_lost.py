@@ -11,9 +11,9 @@ import pytest
 
 import eventbridge
 from eventbridge import Backoff, Connection, ConnectionLost, JobTimeout
-from eventbridge.domain import State
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.known import alike
+from eventbridge.connection.inventory import alike
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import State
 from tests.support import qmp_qemu
 from tests.support.patience import patience, renew
 from tests.support.proxy import proxied

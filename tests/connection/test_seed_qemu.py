@@ -10,8 +10,8 @@ import pytest
 
 import eventbridge
 from eventbridge import Domain, Job
-from eventbridge.domain import State
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support import qmp_qemu
 from tests.support.four_domains import Four, hold_to_it
 from tests.support.patience import PATIENCE, patience

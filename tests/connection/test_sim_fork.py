@@ -17,7 +17,7 @@ PROGRAM = """
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, on Python 3.12
 import eventbridge
-from eventbridge.adapters.hypervisors.sim.control import simulation_of
+from eventbridge.adapters.hypervisors.sim.simulation import simulation_of
 from tests.support.patience import PATIENCE
 
 URI = "sim:///default?world=fork&events=0&domains=4"

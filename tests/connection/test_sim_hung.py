@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from eventbridge import Job
-from eventbridge.domain import State
 from eventbridge.errors import JobTimeout
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.connection.sim_rig import Rig, World
 
 COUNT = 50

@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 from eventbridge import Connection, Domain
-from eventbridge.calls import Call
+from eventbridge.connection.call import Call
 from eventbridge.errors import BridgeClosed, ConnectionLost
 from tests.connection.sim_rig import HOSTS, S0, S1, Rig, World
 from tests.support.descriptors import open_fds

@@ -9,14 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 import eventbridge
-from eventbridge import Job, JobBusy, Progress, shared
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.adapters.hypervisors.sim.control import Simulation
-from eventbridge.calls import LongCall
-from eventbridge.domain import State
+from eventbridge import Job, JobBusy, Progress
+from eventbridge.adapters.hypervisors.sim import simulation
+from eventbridge.adapters.hypervisors.sim.simulation import Simulation
+from eventbridge.connection import shared_bridge
+from eventbridge.connection.call import LongCall
+from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
-from eventbridge.events import Kind
-from eventbridge.mailbox import Mailbox
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.connection.sim_rig import S0, S1, SLOW, Rig, World
 from tests.support.patience import PATIENCE
 
@@ -154,7 +155,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.uri = f"sim:///default?world=tasks&events=0&{QUERY}"
-        self.simulation: Simulation = control.simulation_of(self.uri)
+        self.simulation: Simulation = simulation.simulation_of(self.uri)
         self.simulation.do("start", S0)
 
     def run(self, main: Callable[[eventbridge.Domain], Awaitable[None]]) -> None:
@@ -166,7 +167,7 @@ class Tasks:
                 await asyncio.sleep(0)
 
         asyncio.run(connected(), debug=True)
-        assert shared._leases == {}
+        assert shared_bridge._leases == {}
 
     @property
     def state(self) -> State:
@@ -180,7 +181,7 @@ class Tasks:
 @pytest.fixture
 def tasks() -> Iterator[Tasks]:
     yield Tasks()
-    control.forget("tasks")
+    simulation.forget("tasks")
 
 
 def test_its_progress_is_iterated_until_its_end(tasks: Tasks) -> None:
@@ -301,7 +302,7 @@ def test_an_abort_can_be_awaited(tasks: Tasks) -> None:
 def test_a_migration_is_one_too(tasks: Tasks) -> None:
     """Its progress; and an exception in its block aborts it."""
     uri = "sim:///default?world=tasks-there&events=0&domains=1&seed=2"
-    there = control.simulation_of(uri)
+    there = simulation.simulation_of(uri)
     there.do("undefine", S0)
 
     async def main(domain: eventbridge.Domain) -> None:
@@ -320,7 +321,7 @@ def test_a_migration_is_one_too(tasks: Tasks) -> None:
         tasks.run(main)
         assert tasks.state is State.STOPPED
     finally:
-        control.forget("tasks-there")
+        simulation.forget("tasks-there")
 
 
 def test_whoever_follows_is_told_all_of_it_though_it_has_ended_by_then() -> None:

@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 import pytest
 
-from eventbridge import Domain, migration, migration_side
-from eventbridge.calls import LongCall
-from eventbridge.domain import State
+from eventbridge import Domain
+from eventbridge.connection import migration, migration_endpoint
+from eventbridge.connection.call import LongCall
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobBusy, JobTimeout
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.connection.sim_rig import FAST, S0, SLOW, Rig, World
 
 Two: TypeAlias = tuple[World, World]
@@ -268,7 +269,7 @@ def test_a_destination_that_hangs_while_it_prepares_is_given_up(
     here, there = two
     domain = here.domain(S0)
     there.simulation.freeze(but=["migrate_cancel"])
-    monkeypatch.setattr(migration_side, "SECONDS", SHORT)
+    monkeypatch.setattr(migration_endpoint, "SECONDS", SHORT)
     call = domain.migrate(there.connection)
     rig.until(lambda: bool(there.simulation.hung))
     monkeypatch.undo()
@@ -306,7 +307,7 @@ def test_a_destination_that_hangs_for_good_leaves_it_standing(
     monkeypatch.setattr(migration, "FINISH_SECONDS", SHORT)
     call = sent(rig, two)
     there.simulation.freeze()
-    monkeypatch.setattr(migration_side, "SECONDS", SHORT)
+    monkeypatch.setattr(migration_endpoint, "SECONDS", SHORT)
     error = rig.error(call)
     assert isinstance(error, JobTimeout)
     assert f"it may run there, so it stands still at {here.uri}" in str(error)
@@ -324,7 +325,7 @@ def test_a_source_that_hangs_at_its_end_is_told_and_can_be_destroyed(
     domain = here.domain(S0)
     call = sent(rig, two)
     here.simulation.freeze(S0, but=["destroy"])
-    monkeypatch.setattr(migration_side, "SECONDS", SHORT)
+    monkeypatch.setattr(migration_endpoint, "SECONDS", SHORT)
     there.simulation.thaw()
     error = rig.error(call)
     assert isinstance(error, JobTimeout) and f"it runs at {there.uri}" in str(error)
@@ -342,7 +343,7 @@ def test_one_whose_domain_is_held_for_good_waits_no_longer_than_it_may(
     domain = here.domain(S0)
     here.simulation.freeze(S0)
     hanging = domain.suspend(timeout=SHORT)
-    monkeypatch.setattr(migration_side, "SECONDS", SHORT)
+    monkeypatch.setattr(migration_endpoint, "SECONDS", SHORT)
     error = rig.error(domain.migrate(there.connection))
     assert isinstance(error, JobTimeout) and error.holder == f"suspend of {S0}"
     assert (here.jobs(), there.jobs()) == ([], [])

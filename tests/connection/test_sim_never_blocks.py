@@ -15,17 +15,18 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from eventbridge import Bridge, Connection, Domain, EventStream, Job, LongCall, drivers
-from eventbridge.blocking import BlockingSession
-from eventbridge.calls import Abort, Call
-from eventbridge.consoles import ConsoleSession
-from eventbridge.domain import ConsoleInfo, ConsoleKind, DomainInfo, DomainRef, State
+from eventbridge import Bridge, Connection, Domain, EventStream, Job, LongCall
+from eventbridge.connection.call import Abort, Call
+from eventbridge.connection.console import ConsoleSession
+from eventbridge.connection.resync import Resync
 from eventbridge.errors import EventBridgeError, HypervisorError
-from eventbridge.events import DomainEvent, Emit, Kind
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor.events import DomainEvent, Emit, Kind
+from eventbridge.hypervisor.model import ConsoleInfo, ConsoleKind, DomainInfo, DomainRef, State
+from eventbridge.hypervisor.operations import OPERATIONS
+from eventbridge.hypervisor.request import Request
+from eventbridge.hypervisor.worker_pool import BlockingSession
 from eventbridge.jobs import Progress
-from eventbridge.operations import OPERATIONS
-from eventbridge.requests import Request
-from eventbridge.resync import Resync
 from tests.connection.sim_rig import S0, Rig
 from tests.support.patience import PATIENCE
 
@@ -52,7 +53,7 @@ class Library:
 
 
 class StuckSession(BlockingSession):
-    """A `drivers.Session`."""
+    """A `driver.Session`."""
 
     def __init__(self, uri: str, library: Library, emit: Emit) -> None:
         super().__init__(uri)
@@ -66,7 +67,7 @@ class StuckSession(BlockingSession):
 
 
 class StuckDriver:
-    """A `drivers.Driver`."""
+    """A `driver.Driver`."""
 
     library: Library
 
@@ -264,7 +265,7 @@ AWAITED = {"__aenter__", "__aexit__", "__aiter__", "__anext__", "__await__"}
 
 
 class _Doing:
-    """An `asking.Doing`."""
+    """An `invocation.Doing`."""
 
     operation, job, domain, key = "save", Job.SAVE, REF, UUID
 

@@ -14,8 +14,8 @@ import pytest
 
 import eventbridge
 from eventbridge import Backoff, Bridge, Call, Connection, ConnectionLost, JobTimeout
-from eventbridge.adapters.hypervisors.xenstore import source
-from eventbridge.events import Kind
+from eventbridge.adapters.hypervisors.xen.xenstore import source
+from eventbridge.hypervisor.events import Kind
 from tests.connection.xen_rig import WAYS, Crowd, Fates, Seen, known, truth
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE, patience, renew

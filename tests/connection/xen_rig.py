@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from eventbridge import Connection
-from eventbridge.domain import DomainRef, State
-from eventbridge.events import DomainEvent, Kind
-from eventbridge.known import alike
+from eventbridge.connection.inventory import alike
+from eventbridge.hypervisor.events import DomainEvent, Kind
+from eventbridge.hypervisor.model import DomainRef, State
 from tests.support.xen import table
 from tests.support.xen.standin import CRASH, POWEROFF, SUSPEND, Guest, XenStandIn
 

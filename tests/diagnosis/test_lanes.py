@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbridge.diagnosis.lanes import lanes
+from eventbridge.diagnosis.span_lanes import lanes
 from eventbridge.diagnosis.spans import CALLS, Span, Track
 
 TRACK = Track(CALLS, "web", "web")

@@ -11,11 +11,11 @@ import pytest
 
 from eventbridge import Bridge, Events
 from eventbridge.adapters.hosts.select import SelectHost
-from eventbridge.cli.loops import bridge_on
+from eventbridge.core.dispatcher import Dispatcher
+from eventbridge.core.observed import ObservedDispatcher, Observer, leave, observe
+from eventbridge.core.origin import Origin
 from eventbridge.diagnosis.bridged import BORN
-from eventbridge.diagnosis.observing import ObservedDispatcher, Observer, leave, observe
-from eventbridge.diagnosis.origin import Origin
-from eventbridge.dispatcher import Dispatcher
+from eventbridge.stress.loops import bridge_on
 from eventbridge.testing import HostConformance, SteppingHost
 from tests.support.patience import PATIENCE
 

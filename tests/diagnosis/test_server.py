@@ -184,7 +184,7 @@ def test_a_process_that_cannot_serve_where_it_was_told_to_goes_on_without(
     stepping: SteppingHost, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a child has it that was given its parent's environment."""
-    from eventbridge.diagnosis.process import serve
+    from eventbridge.diagnosis.process_wide import serve
 
     with Bridge(stepping) as bridge, bridge.serve_diagnosis(path):
         with caplog.at_level(logging.WARNING, "eventbridge"):

@@ -13,8 +13,9 @@ from tests.support.patience import PATIENCE
 
 PREFACE = """
 import logging, os, threading
-from eventbridge import Bridge, sides
-from eventbridge.mailbox import Mailbox
+from eventbridge import Bridge
+from eventbridge.core import affinity
+from eventbridge.core.mailbox import Mailbox
 from eventbridge.testing import SteppingHost
 logging.basicConfig(format="%(levelname)s %(message)s")
 host = SteppingHost()
@@ -76,7 +77,7 @@ def test_a_hook_that_holds_up_its_caller_is_logged() -> None:
     """A thread holds the registry's lock, as nobody must."""
     done = python(
         """
-sides.LONG_SECONDS = 0.0
+affinity.LONG_SECONDS = 0.0
 bridge.add_timeout(-1, print)
 bridge.update_timeout(1, 5)
 """,

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from eventbridge import Bridge, Events
+from eventbridge.core.dispatcher import Dispatcher
 from eventbridge.diagnosis.slow import SlowCallback
-from eventbridge.dispatcher import Dispatcher
 from eventbridge.testing import FakeClock, SteppingHost
 from tests.support.patience import PATIENCE
 

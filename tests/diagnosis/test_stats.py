@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge, Events
-from eventbridge.diagnosis.origin import owner
-from eventbridge.handles import Handle
-from eventbridge.mailbox import Mailbox
+from eventbridge.core.handles import Handle
+from eventbridge.core.mailbox import Mailbox
+from eventbridge.core.origin import owner
 from eventbridge.testing import FakeClock, SteppingHost
 from tests.support import wanted
 from tests.support.patience import PATIENCE

@@ -18,10 +18,10 @@ import pytest
 import eventbridge
 from eventbridge import Bridge, Events, Job, Kind
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
-from eventbridge.adapters.hypervisors.sim.control import Simulation, forget, simulation_of
-from eventbridge.diagnosis.process import traced
+from eventbridge.adapters.hypervisors.sim.simulation import Simulation, forget, simulation_of
+from eventbridge.core.dispatcher import Dispatcher
+from eventbridge.diagnosis.process_wide import traced
 from eventbridge.diagnosis.tracing import Trace
-from eventbridge.dispatcher import Dispatcher
 from eventbridge.jobs import Jobs
 from eventbridge.testing import FakeClock, SteppingHost
 from tests.support.patience import PATIENCE
@@ -34,9 +34,9 @@ WORLD = f"{SIM}&world=traced"
 
 def picture(*traces: Trace) -> Picture:
     """As a reader of the file sees it: by way of JSON."""
-    from eventbridge.diagnosis import chrome
+    from eventbridge.diagnosis import trace_format
 
-    return Picture(json.loads(json.dumps(chrome.document(traces))))
+    return Picture(json.loads(json.dumps(trace_format.document(traces))))
 
 
 def once(bridge: Bridge) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.moving.standin import StandIn
+from tests.moving.stepped_host import StandIn
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 
 import eventbridge
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.sim import control
-from tests.moving.stage import Loop, loops
+from eventbridge.adapters.hypervisors.sim import simulation
+from tests.moving.loops import Loop, loops
 from tests.support import wanted
 from tests.support.patience import PATIENCE
 
@@ -27,9 +27,9 @@ class Office:
         self.errors: list[Any] = []
         self.bridge = Bridge(self.home.host, on_error=lambda error, context: self.errors.append((error, context)))
         world = f"elsewhere-{name}"
-        stack.callback(control.forget, world)
+        stack.callback(simulation.forget, world)
         uri = f"sim:///default?world={world}&events=0&domains=3&memory=65536"
-        self.simulation = control.simulation_of(uri)
+        self.simulation = simulation.simulation_of(uri)
         self.connection = eventbridge.open(uri, self.bridge, audit=None)
         self.connection.opened.result(PATIENCE)
         stack.callback(self._close)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from eventbridge.consoles import ConsoleSession
-from eventbridge.domain import ConsoleInfo, ConsoleKind
+from eventbridge.connection.console import ConsoleSession
+from eventbridge.hypervisor.model import ConsoleInfo, ConsoleKind
 from tests.moving.office import Office
 
 LINE = b"login: \n"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.moving.luggage import LongJob, OpenLibvirt, OpenSim, RawLibvirt
-from tests.moving.stage import MAIN, MORE, Witness, loops, tour, travelling
+from tests.moving.loops import MAIN, MORE, Witness, loops, tour, travelling
+from tests.moving.travelling import LongJob, OpenLibvirt, OpenSim, RawLibvirt
 from tests.support.libvirtd import Libvirtd, private_libvirtd
 from tests.support.patience import PATIENCE
 

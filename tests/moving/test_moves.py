@@ -15,10 +15,10 @@ import eventbridge
 from eventbridge import Bridge, BridgeClosed
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.select import SelectHost
-from eventbridge.masks import Events
-from tests.moving.luggage import OpenSim
-from tests.moving.stage import MAIN, Loop, loops, travelling
-from tests.moving.standin import StandIn, from_another_thread, in_a_callback
+from eventbridge.core.masks import Events
+from tests.moving.loops import MAIN, Loop, loops, travelling
+from tests.moving.stepped_host import StandIn, from_another_thread, in_a_callback
+from tests.moving.travelling import OpenSim
 from tests.support.patience import PATIENCE
 
 PAIRS = [("asyncio", "select"), ("select", "trio"), ("trio", "glib"), ("glib", "libuv"), ("libuv", "gevent")]

@@ -13,8 +13,8 @@ import pytest
 
 from eventbridge import Bridge, HostUnavailable
 from eventbridge.adapters.hosts.select import SelectHost
-from tests.moving.stage import MAIN, Loop, Witness, loops, travelling
-from tests.moving.standin import StandIn, from_another_thread, in_a_callback
+from tests.moving.loops import MAIN, Loop, Witness, loops, travelling
+from tests.moving.stepped_host import StandIn, from_another_thread, in_a_callback
 from tests.support.patience import PATIENCE
 
 

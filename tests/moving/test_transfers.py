@@ -13,8 +13,8 @@ import pytest
 
 from eventbridge import Bridge, BridgeClosed
 from eventbridge.adapters.hypervisors.libvirt import install, installed
-from tests.moving.stage import Loop, loops
-from tests.moving.standin import StandIn, from_another_thread, in_a_callback
+from tests.moving.loops import Loop, loops
+from tests.moving.stepped_host import StandIn, from_another_thread, in_a_callback
 from tests.support.patience import PATIENCE
 
 

@@ -11,13 +11,13 @@ import pytest
 
 import eventbridge
 from eventbridge import Bridge, HostUnavailable
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.bell import Bell
-from eventbridge.host import awaiting
-from eventbridge.stream import LAGGED
-from tests.moving.luggage import FAST, SLOW
+from eventbridge.adapters.hypervisors.sim import simulation
+from eventbridge.connection.event_stream import LAGGED
+from eventbridge.core.host import awaiting
+from eventbridge.core.waker import Bell
 from tests.moving.office import NAME, Office
-from tests.moving.standin import StandIn
+from tests.moving.stepped_host import StandIn
+from tests.moving.travelling import FAST, SLOW
 from tests.support import wanted
 from tests.support.patience import PATIENCE
 
@@ -127,7 +127,7 @@ def test_the_progress_of_a_job_reaches_a_task_of_the_old_loop(office: Office) ->
     office.simulation.do("start", NAME)
     there = eventbridge.open(office.connection.uri.replace("elsewhere", "there"), office.bridge, audit=None)
     there.opened.result(PATIENCE)
-    far = control.simulation_of(there.uri)
+    far = simulation.simulation_of(there.uri)
     for info in far.domains():
         far.do("undefine", info.domain.name)
     domain = office.domain()
@@ -144,7 +144,7 @@ def test_the_progress_of_a_job_reaches_a_task_of_the_old_loop(office: Office) ->
     assert processed and processed == sorted(set(processed))
     call.result(PATIENCE)
     there.close().result(PATIENCE)
-    control.forget(far.world.parameters.world or "")
+    simulation.forget(far.world.parameters.world or "")
 
 
 def test_a_greenlet_waits_for_a_call_across_the_move() -> None:

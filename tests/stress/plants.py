@@ -1,5 +1,5 @@
 """Defects to plant: each puts, in place of a method of the core, one that goes wrong, now and then, in the way of its
-name.  A child process plants its own, by name (`eventbridge.testing.stress.plan.Plan.plant`).
+name.  A child process plants its own, by name (`eventbridge.stress.plan.Plan.plant`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from eventbridge.dispatcher import Dispatcher
-from eventbridge.fdtable import FdTable
-from eventbridge.registry import Registry
-from eventbridge.timers import Timers
+from eventbridge.core.dispatcher import Dispatcher
+from eventbridge.core.fdtable import FdTable
+from eventbridge.core.registry import Registry
+from eventbridge.core.timers import Timers
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 

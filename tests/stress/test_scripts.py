@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from eventbridge.cli import loops
-from eventbridge.fdtable import FdTable
-from eventbridge.registry import Registry
-from eventbridge.testing.stress import slots
-from eventbridge.testing.stress.lockstep import Lockstep
-from eventbridge.testing.stress.script import Script, Step, draw, load
-from eventbridge.testing.stress.shrink import shrink
-from eventbridge.testing.stress.world import Outcome, perform
+from eventbridge.core.fdtable import FdTable
+from eventbridge.core.registry import Registry
+from eventbridge.stress import loops, slots
+from eventbridge.stress.lockstep import Lockstep
+from eventbridge.stress.script import Script, Step, draw, load
+from eventbridge.stress.scripted_round import Outcome, perform
+from eventbridge.stress.shrink import shrink
 from tests.stress.plants import Wrap, do_nothing, forget_a_free, free_twice, now_and_then
 
 FAULTS = frozenset({"emfile", "restart", "clock"})

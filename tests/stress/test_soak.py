@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from eventbridge.cli import loops
-from eventbridge.dispatcher import Dispatcher
-from eventbridge.fdtable import FdTable
-from eventbridge.registry import Registry
-from eventbridge.testing.soak import Report, Soak
-from eventbridge.testing.stress.hazards import Hazards
-from eventbridge.timers import Timers
+from eventbridge.core.dispatcher import Dispatcher
+from eventbridge.core.fdtable import FdTable
+from eventbridge.core.registry import Registry
+from eventbridge.core.timers import Timers
+from eventbridge.stress import loops
+from eventbridge.stress.hazards import Hazards
+from eventbridge.stress.racing import Report, Soak
 from tests.stress.plants import (
     Wrap,
     call_twice,

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-from eventbridge.cli import loops, main
-from eventbridge.testing.stress import fleet, shutdown
-from eventbridge.testing.stress.faults import ALL
-from eventbridge.testing.stress.plan import NEW_BRIDGE, HostReport, Plan
-from eventbridge.testing.stress.script import Script, load
+from eventbridge.cli import main
+from eventbridge.stress import loops, shutdown, supervisor
+from eventbridge.stress.faults import ALL
+from eventbridge.stress.plan import NEW_BRIDGE, HostReport, Plan
+from eventbridge.stress.script import Script, load
 from tests.support.command import Running
 
 QUICK = "--handles 60 --threads 2 --seed 7"
 
 
 def run(plan: Plan) -> HostReport:
-    [report] = fleet.run([plan], 1, lambda running: None, lambda: False)
+    [report] = supervisor.run([plan], 1, lambda running: None, lambda: False)
     return report
 
 
@@ -92,24 +92,24 @@ def test_a_defect_in_a_hosts_process_is_shrunk_and_its_script_reproduces_it(tmp_
     kept = load(Path(report.scripts[0]))
     assert Path(report.scripts[0]).name == f"stress-asyncio-{kept.seed}.json"
     assert len(kept.steps) <= 4
-    assert not fleet.run_script(planted, kept).clean
+    assert not supervisor.run_script(planted, kept).clean
     assert main(["stress", "--script", report.scripts[0]]) == 0
 
 
 def test_a_crash_is_told_and_shrunk_in_processes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its signal and the script that it died in; the others go on."""
-    monkeypatch.setattr(fleet, "SHRINK_SECONDS", 2.0)
+    monkeypatch.setattr(supervisor, "SHRINK_SECONDS", 2.0)
     crashing = plan(tmp_path, plant="tests.stress.plants:abort_in_an_update")
-    reports = fleet.run([crashing, plan(tmp_path, faults=[])], 2, lambda running: None, lambda: False)
+    reports = supervisor.run([crashing, plan(tmp_path, faults=[])], 2, lambda running: None, lambda: False)
     assert "it crashed with SIGABRT in script " in reports[0].complaints[0]
     kept = load(Path(reports[0].scripts[0]))
-    assert "SIGABRT" in fleet.run_script(crashing, kept).complaints[0]
+    assert "SIGABRT" in supervisor.run_script(crashing, kept).complaints[0]
     assert reports[1].clean
 
 
 def test_a_process_that_hangs_or_speaks_is_a_violation(tmp_path: Path) -> None:
     """And is not there any more afterwards."""
-    runner = fleet.Runner(plan(tmp_path, plant="tests.stress.plants:hang_and_say_so"))
+    runner = supervisor.Runner(plan(tmp_path, plant="tests.stress.plants:hang_and_say_so"))
     while not runner._stderr.tell():
         runner._stderr.seek(0, os.SEEK_END)
     runner.deadline = 0.0
@@ -188,9 +188,9 @@ def test_a_wakeup_fd_that_is_full_or_gone_is_no_violation_and_what_stands_beside
     gone = full.replace("BlockingIOError: [Errno 11]", "BrokenPipeError: [Errno 32]")
     closed = full.replace("BlockingIOError: [Errno 11]", "OSError: [Errno 9]")
     broken = full.replace("BlockingIOError: [Errno 11]", "OSError: [Errno 5]")
-    assert fleet.UNHEARD.sub("", full * 3 + gone + closed) == ""
-    assert fleet.UNHEARD.sub("", f"{full}something else\n{full}") == "something else\n"
-    assert fleet.UNHEARD.sub("", broken) == broken
+    assert supervisor.UNHEARD.sub("", full * 3 + gone + closed) == ""
+    assert supervisor.UNHEARD.sub("", f"{full}something else\n{full}") == "something else\n"
+    assert supervisor.UNHEARD.sub("", broken) == broken
 
 
 def test_hosts_that_cannot_be_raced_say_why() -> None:

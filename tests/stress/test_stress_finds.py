@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge, HostUnavailable
-from eventbridge.cli import loops
-from eventbridge.masks import Events
-from eventbridge.poll_fallback import best_poller
+from eventbridge.core.masks import Events
+from eventbridge.core.poll_poller import best_poller
+from eventbridge.stress import loops, shutdown
+from eventbridge.stress.plan import NEW_BRIDGE
 from eventbridge.testing import SteppingHost
-from eventbridge.testing.clock import FakeClock
-from eventbridge.testing.stress import shutdown
-from eventbridge.testing.stress.plan import NEW_BRIDGE
+from eventbridge.testing.fakes.clock import FakeClock
 from tests.support import wanted
 from tests.support.patience import PATIENCE
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eventbridge import Bridge, HypervisorError
-from eventbridge.domain import DomainRef
-from eventbridge.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.model import DomainRef
 
 DIST_INFO = "announced_driver-1.0.dist-info"
 
@@ -84,7 +84,7 @@ class Behaviour:
 
 
 class Driver:
-    """`eventbridge.drivers.Driver`."""
+    """`eventbridge.hypervisor.driver.Driver`."""
 
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Subscription:
         opened: Subscription = getattr(Behaviour(uri, bridge, emit), uri.removeprefix("fake:///"))()

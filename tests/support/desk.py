@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventbridge import Backoff, Bridge, Connection
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor.events import DomainEvent
 from eventbridge.testing import SteppingHost
 from tests.support.patience import PATIENCE
 from tests.support.scripted_hypervisor import Scripted

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from eventbridge import Call, Domain, Job, JobBusy, LongCall
-from eventbridge.domain import State
+from eventbridge.hypervisor.model import State
 from tests.support.patience import PATIENCE
 
 RUNS = (State.RUNNING, State.BLOCKED)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libxl import types
-from eventbridge.adapters.hypervisors.libxl.hooks import Hooks
+from eventbridge.adapters.hypervisors.xen.libxl import types
+from eventbridge.adapters.hypervisors.xen.libxl.hooks import Hooks
 
 IN = 1
 

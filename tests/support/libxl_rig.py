@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libxl import Context, Event, Generator, Operation, types
+from eventbridge.adapters.hypervisors.xen.libxl import Context, Event, Generator, Operation, types
 from eventbridge.testing import SteppingHost
 from tests.support.libxl_spy import Spy
 from tests.support.patience import PATIENCE

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from eventbridge.adapters.hypervisors.libxl import types
+from eventbridge.adapters.hypervisors.xen.libxl import types
 
 NOTED = (
     "libxl_ctx_free libxl_event_free libxl_osevent_occurred_fd libxl_osevent_occurred_timeout libxl_ao_abort"

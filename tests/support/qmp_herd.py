@@ -9,8 +9,8 @@ from typing import Any
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.qmp import QmpDriver
-from eventbridge.events import DomainEvent
-from eventbridge.requests import Request
+from eventbridge.hypervisor.events import DomainEvent
+from eventbridge.hypervisor.request import Request
 from tests.support import qmp_qemu
 from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import NONE, Qemu

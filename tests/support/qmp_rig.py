@@ -9,9 +9,9 @@ from typing import Any
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.qmp import QmpDriver
 from eventbridge.adapters.hypervisors.qmp.session import QmpSession
-from eventbridge.domain import DomainRef
-from eventbridge.events import DomainEvent
-from eventbridge.requests import Request
+from eventbridge.hypervisor.events import DomainEvent
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 from tests.support.patience import PATIENCE
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from eventbridge import drivers
 from eventbridge.bridge import Bridge
-from eventbridge.domain import DomainInfo, DomainRef, State
+from eventbridge.connection.inventory import AFTER
+from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from eventbridge.events import DomainEvent, Emit, Kind
-from eventbridge.known import AFTER
-from eventbridge.mailbox import Mailbox
-from eventbridge.requests import Request
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor.events import DomainEvent, Emit, Kind
+from eventbridge.hypervisor.model import DomainInfo, DomainRef, State
+from eventbridge.hypervisor.request import Request
 from tests.support.patience import PATIENCE
 
 STATES = {"start": Kind.STARTED, "suspend": Kind.SUSPENDED, "resume": Kind.RESUMED, "destroy": Kind.STOPPED}
@@ -136,7 +136,7 @@ class Scripted:
 
 
 class ScriptedSession:
-    """A `drivers.Session`."""
+    """A `driver.Session`."""
 
     operations = OPERATIONS
 
@@ -191,7 +191,7 @@ class ScriptedSession:
 
 
 class ScriptedDriver:
-    """A `drivers.Driver`."""
+    """A `driver.Driver`."""
 
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> ScriptedSession:
         hypervisor = _hypervisors[uri]

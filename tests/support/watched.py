@@ -8,7 +8,7 @@ from typing import Any
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt.driver import LibvirtDriver, LibvirtSubscription
-from eventbridge.events import DomainEvent, Emit
+from eventbridge.hypervisor.events import DomainEvent, Emit
 from tests.support.patience import PATIENCE
 
 HOSTS = ("asyncio", "libuv", "select")

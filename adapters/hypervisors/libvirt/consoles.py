@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
+from eventbridge.hypervisor.model import Connection, ConsoleInfo, ConsoleKind
 
 # By a console's or serial port's type: what is at the host's end.  Others (file, tcp, spicevmc...) are unknown here.
 CONNECTIONS: dict[str, Connection] = {"pty": Connection.PTY, "unix": Connection.SOCKET}

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import libvirt
 
-from eventbridge.domain import DomainInfo, DomainRef, State
+from eventbridge.hypervisor.model import DomainInfo, DomainRef, State
 
 # By virDomainState's and virDomain*Reason's names in libvirt-domain.h without VIR_DOMAIN_; a reason that is not here
 # changes nothing.

@@ -12,11 +12,11 @@ from importlib import metadata
 import libvirt
 
 from eventbridge.bridge import Bridge
-from eventbridge.events import Emit
+from eventbridge.hypervisor.events import Emit
 
 from . import install, installed
+from .errors import cannot_open
 from .opening import Opener
-from .refusals import cannot_open
 from .session import LibvirtSession
 from .subscription import LibvirtSubscription
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class LibvirtDriver:
-    """`eventbridge.drivers.Driver` for every URI that libvirt knows."""
+    """`eventbridge.hypervisor.driver.Driver` for every URI that libvirt knows."""
 
     def __init__(self, keepalive: tuple[int, int] = KEEPALIVE) -> None:
         self._keepalive = keepalive

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import libvirt
 
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
 
 Meaning: TypeAlias = tuple[Kind, str | None]
 """A kind, and a reason."""

@@ -26,9 +26,9 @@ import libvirt
 import libvirtmod
 
 from eventbridge.bridge import Bridge
+from eventbridge.core.affinity import hook_side
+from eventbridge.core.transfer import NOBODYS
 from eventbridge.errors import BridgeClosed, EventBridgeError, HypervisorError, UnknownHandle
-from eventbridge.sides import hook_side
-from eventbridge.transfer import NOBODYS
 
 Glue: TypeAlias = tuple[Any, Any, Any]
 """How libvirt-python hands a C callback over: (cb, opaque, ff)."""

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 
 import libvirt
 
-from eventbridge.blocking import BlockingSession, Workers
 from eventbridge.errors import ConnectionLost, EventBridgeError
-from eventbridge.events import Emit
-from eventbridge.requests import Request
+from eventbridge.hypervisor.events import Emit
+from eventbridge.hypervisor.request import Request
+from eventbridge.hypervisor.worker_pool import BlockingSession, Workers
 
 from . import installed
-from .calls import CALLS, LONG, Asked, Calls
-from .connections import CLOSED, LOST, Connections, OneEach, Shared, alive
+from .connection_pool import CLOSED, LOST, Connections, OneEach, Shared, alive
+from .errors import meaning, tried
 from .opening import Opener
-from .refusals import meaning, tried
+from .operations import CALLS, LONG, Asked, Calls
 from .subscription import LibvirtSubscription
 
 CLOSE_SECONDS = 2.0
@@ -32,7 +32,7 @@ LONG_WORKERS = 32
 
 
 class LibvirtSession(LibvirtSubscription, BlockingSession):
-    """`eventbridge.drivers.Session` for libvirt; ``connection`` is the one that tells, ``opener`` opens more."""
+    """`eventbridge.hypervisor.driver.Session` for libvirt; ``connection`` delivers events, ``opener`` opens more."""
 
     def __init__(self, uri: str, connection: Any, emit: Emit, opener: Opener) -> None:
         LibvirtSubscription.__init__(self, uri, connection, emit)
@@ -51,11 +51,11 @@ class LibvirtSession(LibvirtSubscription, BlockingSession):
             self._connections = OneEach(self._connection, self._opener, only=_of_this_connection_alone(self.uri))
 
     def begin(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.begin`."""
+        """As `eventbridge.hypervisor.driver.Session.begin`."""
         self._workers_of(request).submit(request, self.calls[request.operation])
 
     def given_up(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.given_up`."""
+        """As `eventbridge.hypervisor.driver.Session.given_up`."""
         self._workers_of(request).make_room()
 
     def close(self) -> None:

@@ -17,14 +17,14 @@ from typing import Any
 import libvirt
 
 from eventbridge.bridge import Bridge
-from eventbridge.domain import DomainRef
 from eventbridge.errors import EventBridgeError
-from eventbridge.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.model import DomainRef
 
 from . import installed
 from .domains import reference
+from .errors import cannot_open, words
 from .events import TOLD_BETTER_BY, event_ids, translate, translate_close
-from .refusals import cannot_open, words
 
 log = logging.getLogger(__name__)
 

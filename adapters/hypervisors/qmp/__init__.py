@@ -1,4 +1,4 @@
-"""QEMU by its own monitor protocol, QMP: a codec, a `eventbridge.models.DirectSource`, and no library."""
+"""QEMU by its own monitor protocol, QMP: a codec, a `eventbridge.core.models.DirectSource`, and no library."""
 
 from .driver import QmpDriver, driver
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventbridge.domain import State
-from eventbridge.requests import Request
+from eventbridge.hypervisor.model import State
+from eventbridge.hypervisor.request import Request
 
 from .events import STATES
 from .scripts import Command, QemuEnded, Script, Wait

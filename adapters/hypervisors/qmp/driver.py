@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 
 import eventbridge
 from eventbridge.bridge import Bridge
-from eventbridge.domain import DomainRef
+from eventbridge.core.masks import Events
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
-from eventbridge.events import Emit, Kind, Sequencer
-from eventbridge.masks import Events
+from eventbridge.hypervisor.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.model import DomainRef
 
 from .codec import LINE_LIMIT, Event
-from .journey import EVENTS, capabilities
-from .life import Life
-from .link import Address, Link, connect
+from .migration_common import EVENTS, capabilities
+from .run_state import Life
 from .scripts import Command, CommandFailed, Script, Wait
 from .session import QmpSession
 from .source import QmpSource
+from .transport import Address, Link, connect
 from .vm import NO_UUID, Vm
 
 OPEN_SECONDS = 10.0
@@ -33,14 +33,14 @@ OPEN_SECONDS = 10.0
 
 
 class QmpDriver:
-    """`eventbridge.drivers.Driver`.  ``open_seconds`` and ``line_limit`` (bytes) are for who needs others."""
+    """`eventbridge.hypervisor.driver.Driver`.  ``open_seconds`` and ``line_limit`` (bytes) are for who needs others."""
 
     def __init__(self, open_seconds: float = OPEN_SECONDS, line_limit: int = LINE_LIMIT) -> None:
         self._open_seconds = open_seconds
         self._line_limit = line_limit
 
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> QmpSession:
-        """As `eventbridge.drivers.Driver.subscribe`."""
+        """As `eventbridge.hypervisor.driver.Driver.subscribe`."""
         until = monotonic() + self._open_seconds
         address = Address.parse(uri)
         link = connect(uri, address, self._open_seconds)

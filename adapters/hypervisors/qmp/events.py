@@ -2,7 +2,7 @@
 
 The names are those of QEMU's schema (qapi/run-state.json, migration.json, job.json, block-core.json, machine.json,
 ui.json).  An event that no table names is kind ``other``, its name in lower case the reason.  STOP, RESUME and the end
-mean what they do by what came before, which `life` knows.
+mean what they do by what came before, which `run_state` knows.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from eventbridge.domain import State
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 
 Meaning: TypeAlias = tuple[Kind, str | None]
 """A kind, and a reason."""

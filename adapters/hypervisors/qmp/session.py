@@ -1,4 +1,4 @@
-"""One QEMU that is open: a `eventbridge.drivers.Session`, natively asynchronous.
+"""One QEMU that is open: a `eventbridge.hypervisor.driver.Session`, natively asynchronous.
 
 A request is a script (`scripts`) that is played on the loop's thread over the one socket (`source`); from other threads
 it gets there by the mailbox.  There is no thread, and a QEMU that does not answer costs nobody else anything.
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 from eventbridge.bridge import Bridge
+from eventbridge.core.affinity import hook_side
+from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import BridgeClosed, BridgeForked, ConnectionLost, UnknownHandle
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.mailbox import Mailbox
-from eventbridge.requests import Request
-from eventbridge.sides import hook_side
 
-from . import arriving, commands, leaving, questions
+from . import commands, migration_in, migration_out, queries
 from .codec import Event
 from .scripts import QemuEnded, Running, Script
 from .source import QmpSource
@@ -34,23 +34,23 @@ log = logging.getLogger(__name__)
 Operation = Callable[[Vm, Request], Script]
 
 OPERATIONS: dict[str, Operation] = {
-    "list": questions.list_domains,
-    "info": questions.info,
-    "console_info": questions.console_info,
+    "list": queries.list_domains,
+    "info": queries.info,
+    "console_info": queries.console_info,
     "start": commands.start,
     "suspend": commands.suspend,
     "resume": commands.resume,
     "shutdown": commands.shutdown,
     "reboot": commands.reboot,
     "destroy": commands.destroy,
-    "save": leaving.save,
-    "migrate": leaving.migrate,
-    "migrate_confirm": leaving.confirm,
-    "set_bandwidth": leaving.set_limits,
-    "set_downtime": leaving.set_limits,
-    "migrate_prepare": arriving.prepare,
-    "migrate_finish": arriving.finish,
-    "migrate_cancel": arriving.cancel,
+    "save": migration_out.save,
+    "migrate": migration_out.migrate,
+    "migrate_confirm": migration_out.confirm,
+    "set_bandwidth": migration_out.set_limits,
+    "set_downtime": migration_out.set_limits,
+    "migrate_prepare": migration_in.prepare,
+    "migrate_finish": migration_in.finish,
+    "migrate_cancel": migration_in.cancel,
 }
 _LONG = frozenset(("save", "migrate"))
 """Given up, these are cut short; of the others no further command is sent."""
@@ -94,7 +94,7 @@ class QmpSession:
 
     @hook_side
     def begin(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.begin`."""
+        """As `eventbridge.hypervisor.driver.Session.begin`."""
         with self._lock:
             lost = self._lost
             if lost is None:
@@ -105,14 +105,16 @@ class QmpSession:
 
     @hook_side
     def given_up(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.given_up`: a command that is not sent yet never is."""
+        """As `eventbridge.hypervisor.driver.Session.given_up`: a command that is not sent yet never is."""
         if request.operation in _LONG:
             request.abort()
         else:
             self._mailbox.put(functools.partial(self._give_up, request))
 
     def close(self) -> None:
-        """As `eventbridge.drivers.Subscription.close`.  QEMU runs on, and so does a migration that is under way."""
+        """As `eventbridge.hypervisor.driver.Subscription.close`.  QEMU runs on, and so does a migration that is under
+        way.
+        """
         with self._lock:
             first, self._closed = not self._closed, True
             while self._telling and self._teller != threading.get_ident():
@@ -174,7 +176,7 @@ class QmpSession:
             self._source.player.wake()
 
     def told(self, kind: Kind, reason: str | None, raw: Any) -> None:
-        """`life.Tell`."""
+        """`run_state.Tell`."""
         self._pass_on(kind, self._vm.ref, reason, raw)
 
     def _pass_on(self, *event: Any) -> None:
@@ -193,7 +195,7 @@ class QmpSession:
     def _ended(self, reason: str, error: ConnectionLost) -> None:
         with self._lock:
             self._lost = self._lost or error
-        arriving.forget(self._vm)
+        migration_in.forget(self._vm)
         if reason in _LEFT_BEHIND:
             self._vm.life.ended({"connection": str(error)})
         # Answers come before the connection's end is told: to whoever asked for this end it is his answer, and whoever

@@ -1,5 +1,5 @@
-"""One QEMU's socket as a `eventbridge.models.DirectSource`: what arrives is taken apart and handed on, what is to be
-sent waits until the socket takes it, and scripts are played over it.
+"""One QEMU's socket as a `eventbridge.core.models.DirectSource`: what arrives is taken apart and handed on, what is to
+be sent waits until the socket takes it, and scripts are played over it.
 
 Whoever drains it is its thread: the loop's, or, before it is on one, the opener's.  A drain has a pass's budget (D2);
 what is left of what was received comes in the next pass, and until then nothing more is received.
@@ -11,13 +11,13 @@ import secrets
 from collections.abc import Callable
 from time import monotonic
 
-from eventbridge.dispatcher import BUDGET_CALLBACKS, BUDGET_SECONDS
+from eventbridge.core.dispatcher import BUDGET_CALLBACKS, BUDGET_SECONDS
+from eventbridge.core.masks import Events
 from eventbridge.errors import ConnectionLost
-from eventbridge.masks import Events
 
 from .codec import LINE_LIMIT, Decoder, Event, Greeting, Message, WireError, encode
-from .link import CHUNK, Link
 from .scripts import Command, Done, Player, QemuEnded, Running, Script
+from .transport import CHUNK, Link
 
 _ID_BITS = 48
 """Of the random number that a connection's ids begin at: no two connections' meet, and every JSON parser keeps them

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, NoSuchDomain
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.requests import Request
 
-from .life import Life
-from .link import Address
+from .run_state import Life
 from .scripts import Command, CommandFailed, GivenUp, Script
+from .transport import Address
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 """What QEMU answers where it was given none."""

@@ -16,14 +16,14 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from eventbridge.dispatcher import BUDGET_SECONDS
+from eventbridge.core.dispatcher import BUDGET_SECONDS
+from eventbridge.core.masks import Events
+from eventbridge.core.models import CallbackModel
 from eventbridge.errors import EventBridgeError
-from eventbridge.masks import Events
-from eventbridge.models import CallbackModel
 
 from .guests import Happening
+from .hypervisor import Action
 from .wire import Channel
-from .world import Action
 
 if TYPE_CHECKING:
     from .session import Session

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbridge.masks import Events
+from eventbridge.core.masks import Events
 
 from .guests import Happening
 from .wire import Channel
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GuestSource:
-    """Lane ``lane`` of a connection; a `eventbridge.models.DirectSource`."""
+    """Lane ``lane`` of a connection; a `eventbridge.core.models.DirectSource`."""
 
     def __init__(self, session: Session, lane: int) -> None:
         self._session = session

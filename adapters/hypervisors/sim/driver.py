@@ -1,4 +1,4 @@
-"""The `eventbridge.drivers.Driver` of the simulated hypervisor, and the room it needs.
+"""The `eventbridge.hypervisor.driver.Driver` of the simulated hypervisor, and the room it needs.
 
 A domain of the callback model needs a pipe, two fds; a hundred of the direct-fd model share a socketpair.
 """
@@ -11,11 +11,11 @@ from bisect import bisect_right
 
 import eventbridge
 from eventbridge.bridge import Bridge
-from eventbridge.events import Emit
+from eventbridge.hypervisor.events import Emit
 
+from .hypervisor import PER_SOURCE, world_of
 from .session import Session
 from .uri import LIMITS, parse, refusal
-from .world import PER_SOURCE, world_of
 
 SPARE = 16
 """fds left for everybody else."""
@@ -56,7 +56,7 @@ class SimDriver:
     """See `driver`."""
 
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Session:
-        """As `eventbridge.drivers.Driver.subscribe`; any thread, also the loop's, and never for long.
+        """As `eventbridge.hypervisor.driver.Driver.subscribe`; any thread, also the loop's, and never for long.
 
         Raises the process's soft limit of open files where the domains need it.
         """

@@ -1,6 +1,6 @@
 """What a world does wrong because a test has asked for it: it hangs, it refuses, it cannot be reached.
 
-Under the world's lock.  `control` is the way in.
+Under the world's lock.  `simulation` is the way in.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventbridge.errors import HypervisorError
-from eventbridge.requests import Request
+from eventbridge.hypervisor.request import Request
 
-from .asked import refused
+from .commands import refused
 from .guests import Guest
 
 if TYPE_CHECKING:
-    from .world import World
+    from .hypervisor import World
 
 REMEMBERED = 10_000
 """Requests that were given up, the last of them."""

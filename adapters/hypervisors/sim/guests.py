@@ -1,7 +1,7 @@
 """Who the guests are, and what may happen to each: a state machine for all of them.
 
-Sans-IO: no fds, no clock, no threads.  The rule of `eventbridge.events` is in the table: a run begins with one
-``started`` and ends with exactly one ``stopped``, whose reason says why; what the guest did before that is an event
+Sans-IO: no fds, no clock, no threads.  The rule of `eventbridge.hypervisor.events` is in the table: a run begins with
+one ``started`` and ends with exactly one ``stopped``, whose reason says why; what the guest did before that is an event
 of its own.
 """
 
@@ -11,8 +11,8 @@ import enum
 import uuid
 from dataclasses import dataclass
 
-from eventbridge import domain
-from eventbridge.events import Kind
+from eventbridge.hypervisor import model
+from eventbridge.hypervisor.events import Kind
 
 
 class State(enum.Enum):
@@ -32,15 +32,15 @@ class State(enum.Enum):
 
 RUNS = (State.RUNNING, State.PAUSED, State.ASLEEP, State.SHUTTING_DOWN, State.PANICKED, State.SENT)
 
-SHOWN: dict[State, domain.State] = {
-    State.OFF: domain.State.STOPPED,
-    State.SAVED: domain.State.STOPPED,
-    State.RUNNING: domain.State.RUNNING,
-    State.PAUSED: domain.State.PAUSED,
-    State.ASLEEP: domain.State.PM_SUSPENDED,
-    State.SHUTTING_DOWN: domain.State.SHUTDOWN,
-    State.PANICKED: domain.State.CRASHED,
-    State.SENT: domain.State.PAUSED,
+SHOWN: dict[State, model.State] = {
+    State.OFF: model.State.STOPPED,
+    State.SAVED: model.State.STOPPED,
+    State.RUNNING: model.State.RUNNING,
+    State.PAUSED: model.State.PAUSED,
+    State.ASLEEP: model.State.PM_SUSPENDED,
+    State.SHUTTING_DOWN: model.State.SHUTDOWN,
+    State.PANICKED: model.State.CRASHED,
+    State.SENT: model.State.PAUSED,
 }
 """What everybody else calls it."""
 
@@ -122,10 +122,10 @@ class Guest:
     def runs(self) -> bool:
         return self.id != 0
 
-    def info(self) -> domain.DomainInfo:
+    def info(self) -> model.DomainInfo:
         """As everybody sees it; not for one that is absent."""
-        return domain.DomainInfo(
-            domain.DomainRef(self.name, self.uuid, self.id or None),
+        return model.DomainInfo(
+            model.DomainRef(self.name, self.uuid, self.id or None),
             SHOWN[self.state],
             vcpus=1,
             memory=self.memory if self.id else 0,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbridge.domain import DomainInfo
 from eventbridge.errors import JobAborted
-from eventbridge.requests import Request
+from eventbridge.hypervisor.model import DomainInfo
+from eventbridge.hypervisor.request import Request
 
 from .guests import Guest, State
 

@@ -20,20 +20,20 @@ from functools import partial
 from time import monotonic
 
 from eventbridge.bridge import Bridge
-from eventbridge.dispatcher import BUDGET_SECONDS
-from eventbridge.domain import DomainRef
+from eventbridge.core.dispatcher import BUDGET_SECONDS
 from eventbridge.errors import ConnectionLost, EventBridgeError, JobAborted
-from eventbridge.events import Emit, Kind, Sequencer
-from eventbridge.requests import Request
+from eventbridge.hypervisor.events import Emit, Kind, Sequencer
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 
-from .asked import refused
 from .callback_model import CallbackLibrary
-from .calls import CALLS
+from .commands import refused
 from .direct_model import GuestSource
 from .guests import Guest, Happening
+from .hypervisor import World, lane_of
 from .later import LATER
+from .operations import CALLS
 from .uri import Parameters
-from .world import World, lane_of
 
 
 class InOrder:
@@ -52,7 +52,7 @@ class InOrder:
 
 
 class Session:
-    """A `eventbridge.drivers.Session`."""
+    """A `eventbridge.hypervisor.driver.Session`."""
 
     operations = frozenset(CALLS)
 
@@ -139,7 +139,7 @@ class Session:
     # -- what is asked
 
     def begin(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.begin`."""
+        """As `eventbridge.hypervisor.driver.Session.begin`."""
         with self.world.lock:
             is_open = self.is_open
             if is_open:
@@ -150,7 +150,7 @@ class Session:
             request.refuse(self._gone(request, "is closed" if self._lost is None else "was lost"))
 
     def given_up(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.given_up`: the simulation goes on with it all the same."""
+        """As `eventbridge.hypervisor.driver.Session.given_up`: the simulation goes on with it all the same."""
         with self.world.lock:
             self.world.faults.given_up.append(request)
 

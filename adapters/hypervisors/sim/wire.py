@@ -11,9 +11,9 @@ import os
 import socket
 import struct
 
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
 
-from .asked import ASKED, MIGRATED_IN, SENT, TAKEN_BACK
+from .commands import ASKED, MIGRATED_IN, SENT, TAKEN_BACK
 from .guests import TRANSITIONS, Happening
 
 _STEPS = [

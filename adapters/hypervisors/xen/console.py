@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
 from eventbridge.errors import HypervisorError
-from eventbridge.requests import Request
+from eventbridge.hypervisor.model import Connection, ConsoleInfo, ConsoleKind
+from eventbridge.hypervisor.request import Request
 
-from ..xenstore.store import Store
+from .xenstore.store import Store
 
 # The frontend of console ``{number}``.  The first paravirtual one has a place of its own, as the oldest of them.
 FRONTENDS: dict[ConsoleKind, str] = {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from eventbridge.errors import HypervisorError
 
-from ..xenstore.store import Store
+from .xenstore.store import Store
 
 _DISKS = "/local/domain/{domid}/device/vbd"
 _MISSING = (errno.ENOENT, errno.EACCES)

@@ -21,29 +21,29 @@ from urllib.parse import urlsplit
 
 from eventbridge.bridge import Bridge
 from eventbridge.errors import HypervisorError
-from eventbridge.events import Emit
+from eventbridge.hypervisor.events import Emit
 
-from ..xenstore.opening import open_store
-from . import library
-from .library import Generation
 from .session import XenSession
+from .support import library
+from .support.library import Generation
+from .xenstore.opening import open_store
 
 # The package that drives each generation; loaded when it is wanted.
 _PACKAGES = {Generation.CALLBACKS: "libxl", Generation.WAITING_FD: "libxl41"}
 
 
 class LibxlDriver:
-    """`eventbridge.drivers.Driver` for ``libxl:///``."""
+    """`eventbridge.hypervisor.driver.Driver` for ``libxl:///``."""
 
     def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> XenSession:
-        """As `eventbridge.drivers.Driver.subscribe`.  `HypervisorUnavailable` where there is no libxl."""
+        """As `eventbridge.hypervisor.driver.Driver.subscribe`.  `HypervisorUnavailable` where there is no libxl."""
         parts = urlsplit(uri)
         if parts.netloc or parts.path not in ("", "/") or parts.query:
             raise HypervisorError(
                 f"{uri}: libxl serves the Xen host it runs on and nothing else: write libxl:///", operation="open"
             )
-        toolstack, asked = (_of_the_library(name) for name in ("toolstack", "asked"))
-        return XenSession.open(uri, bridge, emit, open_store(), toolstack.open_toolstack, asked.calls)
+        toolstack, operations = (_of_the_library(name) for name in ("toolstack", "operations"))
+        return XenSession.open(uri, bridge, emit, open_store(), toolstack.open_toolstack, operations.calls)
 
     def version(self) -> str:
         """As in "libxenlight.so.4.17 (4.2 and later: it registers what it wants watched)"."""
@@ -53,7 +53,7 @@ class LibxlDriver:
 
 def _of_the_library(name: str) -> Any:
     package = _PACKAGES[library.generation(library.libxl())]
-    return importlib.import_module(f"..{package}.{name}", __package__)
+    return importlib.import_module(f".{package}.{name}", __package__)
 
 
 driver = LibxlDriver()

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from eventbridge.domain import DomainRef
 from eventbridge.errors import HypervisorError
+from eventbridge.hypervisor.model import DomainRef
 
-from .refusals import no_such
+from .errors import no_such
 
 INCOMING, AWAY = "--incoming", "--migratedaway"
 """What xl, and we, have a guest's name end with until it has come in, and what is left of it where it was."""

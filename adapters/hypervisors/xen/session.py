@@ -1,7 +1,7 @@
 """A Xen host that is open: what its lookout tells, and what can be asked of it, whichever library does it.
 
 The events are the lookout's.  What can be asked is the library's table, from an operation's name to a function (see
-steps.py), which this has called on the workers' threads; nothing here blocks but `close`.  When xenstored has gone,
+call.py), which this has called on the workers' threads; nothing here blocks but `close`.  When xenstored has gone,
 which the lookout finds out, or after `close`, whatever is under way is refused with `ConnectionLost`: its library may
 never come back to say how it went.  What it says then is nobody's any more.
 
@@ -16,24 +16,24 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eventbridge.blocking import Work, Workers
 from eventbridge.bridge import Bridge
-from eventbridge.domain import DomainInfo, DomainRef
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
-from eventbridge.events import Emit
-from eventbridge.requests import Request
+from eventbridge.hypervisor.events import Emit
+from eventbridge.hypervisor.model import DomainInfo, DomainRef
+from eventbridge.hypervisor.request import Request
+from eventbridge.hypervisor.worker_pool import Work, Workers
 
-from ..xenstore.store import Store
-from .lookout import Lookout, OpenToolstack
-from .refusals import Refusals, of
+from .call import Call, Steps
+from .domain_watcher import Lookout, OpenToolstack
+from .errors import Refusals, of
 from .resolve import Resolver
-from .steps import Call, Steps
+from .xenstore.store import Store
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 12.0
 """How long `XenSession.close` waits for what takes long, that it has cut short, to be put back as it was.  A guest that
-was told to stop itself for a save has 10 s for that (``..libxl.saving``), and would be left standing before."""
+was told to stop itself for a save has 10 s for that (``libxl.save_restore``), and would be left standing before."""
 # What is cut short once nobody waits for it: it waits for a guest that may be deaf, and holds its domain meanwhile.
 CUT_SHORT = frozenset(("shutdown", "reboot"))
 # What is cut short at the end, because somebody must put a guest back.
@@ -43,7 +43,7 @@ Table = Mapping[str, Work]
 
 
 class XenSession:
-    """A `eventbridge.drivers.Session`.  Made by `open`; ``store`` is the lookout's connection to xenstored."""
+    """`eventbridge.hypervisor.driver.Session`.  `open` makes it; ``store`` is the lookout's connection to xenstored."""
 
     store: Store
     find: Callable[[DomainRef], DomainRef]
@@ -91,7 +91,7 @@ class XenSession:
         return frozenset(self._table)
 
     def begin(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.begin`."""
+        """As `eventbridge.hypervisor.driver.Session.begin`."""
         call = Call(self, request, self._table[request.operation])
         with self._lock:
             ended = self._ended
@@ -103,7 +103,7 @@ class XenSession:
             request.refuse(self._lost(request, ended))
 
     def given_up(self, request: Request) -> None:
-        """As `eventbridge.drivers.Session.given_up`."""
+        """As `eventbridge.hypervisor.driver.Session.given_up`."""
         self.workers.make_room()
         if request.operation in CUT_SHORT:
             request.abort()
@@ -186,8 +186,8 @@ class XenSession:
         return ConnectionLost(f"{self.uri}: cannot {request.operation}{of(request.domain)}: {why}")
 
     def close(self) -> None:
-        """As `eventbridge.drivers.Subscription.close`.  What takes long is cut short first, and has `CLOSE_SECONDS` to
-        leave its guest as it was, unless this thread is the loop's, which is needed for that.
+        """As `eventbridge.hypervisor.driver.Subscription.close`.  What takes long is cut short first, and has
+        `CLOSE_SECONDS` to leave its guest as it was, unless this thread is the loop's, which is needed for that.
         """
         with self._lock:
             if self._closed:

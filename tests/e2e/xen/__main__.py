@@ -20,10 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eventbridge.testing.patience import FACTOR
+from tests.e2e.xen import images, layout, machine
+from tests.e2e.xen.console import Console, Stage
 from tests.support.apt import NotAvailable
-
-from . import images, layout, machine
-from .console import Console, Stage
 
 TESTS = "tests/e2e/xen/dom0/*_in_dom0.py"
 SLOWER = 2

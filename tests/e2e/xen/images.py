@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.e2e.xen import cpio, kernel, layout
 from tests.support import cache, debs
 from tests.support.apt import Apt
-
-from . import cpio, kernel, layout
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[2]

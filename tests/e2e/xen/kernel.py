@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from . import zstd
+from tests.e2e.xen import zstd
 
 # What a payload begins with: the compression's name, and how to undo it.  What follows the payload (its size) is left;
 # only zstd needs it.

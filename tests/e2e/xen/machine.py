@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from .images import Images
+from tests.e2e.xen.images import Images
 
 QEMU = "qemu-system-x86_64"
 CPU = "qemu64,+rdrand,+svm,+npt"

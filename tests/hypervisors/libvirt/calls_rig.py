@@ -10,14 +10,14 @@ from typing import Any
 import libvirt
 
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
-from eventbridge.domain import DomainRef
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.requests import Request
 from tests.support.patience import PATIENCE
 
 
 class Answer:
-    """`eventbridge.requests.Reply`: what one request got."""
+    """`eventbridge.hypervisor.request.Reply`: what one request got."""
 
     def __init__(self) -> None:
         self.request: Request

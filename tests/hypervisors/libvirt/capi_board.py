@@ -13,7 +13,7 @@ from typing import Any
 
 import libvirt
 
-from eventbridge.testing.rig import PATIENCE, Rig
+from eventbridge.testing.conformance.harness import PATIENCE, Rig
 
 COUNT = 31
 LAST = COUNT - 1

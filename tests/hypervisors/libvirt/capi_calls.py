@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import libvirt
 
-from eventbridge.testing.rig import PATIENCE, Rig
+from eventbridge.testing.conformance.harness import PATIENCE, Rig
 
 READABLE = libvirt.VIR_EVENT_HANDLE_READABLE
 WRITABLE = libvirt.VIR_EVENT_HANDLE_WRITABLE

@@ -11,7 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 
-from eventbridge.testing.rig import Rig
+from eventbridge.testing.conformance.harness import Rig
 
 _libvirt = ctypes.CDLL("libvirt.so.0")  # the one that libvirt-python has loaded
 # libvirt-event.h: virEventHandleCallback, virEventTimeoutCallback, virFreeCallback

@@ -17,8 +17,8 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hosts.libuv import LibuvHost
 from eventbridge.adapters.hosts.select import SelectHost
 from eventbridge.adapters.hypervisors.libvirt import install
-from eventbridge.host import HostLoop
-from eventbridge.testing.rig import Rig
+from eventbridge.core.host import HostLoop
+from eventbridge.testing.conformance.harness import Rig
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt import install
 from eventbridge.adapters.hypervisors.libvirt.driver import driver
 from eventbridge.adapters.hypervisors.libvirt.hooks import trampoline
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor.events import DomainEvent
 from tests.support.patience import PATIENCE
 
 foreign: set[int] = set()

@@ -11,7 +11,7 @@ import pytest
 from capi_board import COUNT, LAST, READABLE, Board
 from capi_rig import ThroughLibvirt
 
-from eventbridge.testing.rig import Rig, busy
+from eventbridge.testing.conformance.harness import Rig, busy
 
 
 class TestEventtest(ThroughLibvirt):

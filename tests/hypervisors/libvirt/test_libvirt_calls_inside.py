@@ -13,13 +13,13 @@ import libvirt
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libvirt.connections import CLOSED, OneEach, Shared
+from eventbridge.adapters.hypervisors.libvirt.connection_pool import CLOSED, OneEach, Shared
+from eventbridge.adapters.hypervisors.libvirt.job_monitor import Overseer
 from eventbridge.adapters.hypervisors.libvirt.opening import Opener
-from eventbridge.adapters.hypervisors.libvirt.overseer import Overseer
-from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.requests import Request
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal, do
 from tests.support.libvirtd import Libvirtd
 from tests.support.patience import PATIENCE

@@ -12,15 +12,15 @@ import libvirt
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libvirt import calls, domains
-from eventbridge.adapters.hypervisors.libvirt.calls import Asked
-from eventbridge.adapters.hypervisors.libvirt.connections import Shared
+from eventbridge.adapters.hypervisors.libvirt import domains, operations
+from eventbridge.adapters.hypervisors.libvirt.connection_pool import Shared
 from eventbridge.adapters.hypervisors.libvirt.consoles import choose, consoles
 from eventbridge.adapters.hypervisors.libvirt.domains import state_of
-from eventbridge.adapters.hypervisors.libvirt.refusals import LOSSES, meaning
-from eventbridge.domain import Connection, ConsoleKind, DomainRef, State
+from eventbridge.adapters.hypervisors.libvirt.errors import LOSSES, meaning
+from eventbridge.adapters.hypervisors.libvirt.operations import Asked
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
-from eventbridge.requests import Request
+from eventbridge.hypervisor.model import Connection, ConsoleKind, DomainRef, State
+from eventbridge.hypervisor.request import Request
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal
 from tests.support.watched import DOMAIN, Connect
 
@@ -159,11 +159,11 @@ def _asked(domain: Spy, **given: Any) -> Asked:
     return AskedOfSpy(Request("any", DomainRef("web"), given, Answer()), domain, Shared(domain), "x:///")
 
 
-@pytest.mark.parametrize("refusals", range(len(calls.UNDEFINE_FLAGS)))
+@pytest.mark.parametrize("refusals", range(len(operations.UNDEFINE_FLAGS)))
 def test_undefining_removes_as_much_as_the_driver_knows(refusals: int) -> None:
     domain = Spy(undefineFlags=[libvirt.VIR_ERR_INVALID_ARG] * refusals)
-    calls.undefine(_asked(domain))
-    flags = calls.UNDEFINE_FLAGS[refusals]
+    operations.undefine(_asked(domain))
+    flags = operations.UNDEFINE_FLAGS[refusals]
     assert domain.asked[-1] == (("undefineFlags", flags) if flags else ("undefine",))
     assert len(domain.asked) == refusals + 1
 
@@ -171,14 +171,14 @@ def test_undefining_removes_as_much_as_the_driver_knows(refusals: int) -> None:
 def test_a_real_refusal_to_undefine_is_not_tried_again_with_less() -> None:
     domain = Spy(undefineFlags=[libvirt.VIR_ERR_OPERATION_INVALID])
     with pytest.raises(Refusal):
-        calls.undefine(_asked(domain))
+        operations.undefine(_asked(domain))
     assert len(domain.asked) == 1
 
 
 def test_a_migration_goes_by_the_daemon_or_else_directly() -> None:
     wanted = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     domain = Spy(migrateToURI3=[libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED])
-    calls.migrate(_asked(domain, to="there", live=True, undefine=True, persistent=False, downtime=7.9))
+    operations.migrate(_asked(domain, to="there", live=True, undefine=True, persistent=False, downtime=7.9))
     assert domain.asked == [
         ("migrateSetMaxDowntime", 7),
         ("migrateToURI3", "there", {}, wanted | libvirt.VIR_MIGRATE_PEER2PEER),
@@ -189,15 +189,15 @@ def test_a_migration_goes_by_the_daemon_or_else_directly() -> None:
 def test_a_migration_that_fails_is_not_tried_another_way() -> None:
     domain = Spy(migrateToURI3=[libvirt.VIR_ERR_OPERATION_FAILED])
     with pytest.raises(Refusal):
-        calls.migrate(_asked(domain, to="there"))
+        operations.migrate(_asked(domain, to="there"))
     assert len(domain.asked) == 1
 
 
 @pytest.mark.parametrize(("bytes_a_second", "mib"), [(1, 1), (1 << 20, 1), ((1 << 20) * 5 // 2, 2), (100 << 20, 100)])
 def test_a_bandwidth_is_never_exceeded_and_never_becomes_no_limit(bytes_a_second: int, mib: int) -> None:
     domain = Spy()
-    calls.set_bandwidth(_asked(domain, bandwidth=bytes_a_second))
-    calls.migrate(_asked(domain, to="there", bandwidth=bytes_a_second))
+    operations.set_bandwidth(_asked(domain, bandwidth=bytes_a_second))
+    operations.migrate(_asked(domain, to="there", bandwidth=bytes_a_second))
     assert domain.asked[0] == ("migrateSetMaxSpeed", mib)
     assert domain.asked[1][2] == {libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: mib}
 

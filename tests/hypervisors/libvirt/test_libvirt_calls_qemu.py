@@ -14,8 +14,8 @@ import libvirt
 import pytest
 
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
-from eventbridge.domain import DomainRef, State
 from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.hypervisor.model import DomainRef, State
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon
 from tests.support import freezing
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd

@@ -13,8 +13,8 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
-from eventbridge.domain import State
 from eventbridge.errors import ConnectionLost, HypervisorError
+from eventbridge.hypervisor.model import State
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon, threads_of
 from tests.support.descriptors import open_fds
 from tests.support.libvirtd import Libvirtd

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.libvirtd import Libvirtd
 from tests.support.patience import PATIENCE
 from tests.support.watched import Connect, Watch

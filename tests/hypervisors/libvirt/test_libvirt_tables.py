@@ -20,7 +20,7 @@ from eventbridge.adapters.hypervisors.libvirt.events import (
     TOLD_BETTER_BY,
     translate,
 )
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
 
 EVENT = "VIR_DOMAIN_EVENT_"
 IDS = {name: number for number, name in events.event_ids().items()}

@@ -32,7 +32,7 @@ from capi_direct import Direct
 from capi_rig import ThroughLibvirt
 
 from eventbridge.adapters.hypervisors.libvirt import install, installed
-from eventbridge.testing.rig import PATIENCE, Rig
+from eventbridge.testing.conformance.harness import PATIENCE, Rig
 
 ROUNDS = 20
 NO_SUCH_ID = 1_000_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.qmp import journey
+from eventbridge.adapters.hypervisors.qmp import migration_common
 from tests.support import qmp_qemu
 from tests.support.descriptors import open_fds
 from tests.support.qmp_qemu import MACHINE, Qemu, Start, wait_until
@@ -30,7 +30,7 @@ def leaves_nothing(libuv_is_up: None) -> Iterator[None]:
     yield
     wait_until(lambda: threading.active_count() == threads)
     wait_until(lambda: open_fds() == fds)
-    assert not journey.AWAITED
+    assert not migration_common.AWAITED
 
 
 @pytest.fixture

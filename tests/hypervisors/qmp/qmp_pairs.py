@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbridge.domain import DomainRef
+from eventbridge.hypervisor.model import DomainRef
 from tests.support.qmp_qemu import INCOMING, MACHINE, Qemu
 from tests.support.qmp_rig import Asked, Opened, Rig
 

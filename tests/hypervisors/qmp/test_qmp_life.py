@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from eventbridge.adapters.hypervisors.qmp import events
 from eventbridge.adapters.hypervisors.qmp.codec import Event
-from eventbridge.adapters.hypervisors.qmp.life import _SPECIAL, Life
-from eventbridge.domain import State
-from eventbridge.events import Kind
+from eventbridge.adapters.hypervisors.qmp.run_state import _SPECIAL, Life
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support.qmp_qemu import NONE, Start
 
 # Every name that a table knows, and one that none does, with data that decides and data that does not.

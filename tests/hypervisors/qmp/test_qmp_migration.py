@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from qmp_pairs import SLOW, Pair
 
-from eventbridge.adapters.hypervisors.qmp import journey
-from eventbridge.domain import DomainRef, State
+from eventbridge.adapters.hypervisors.qmp import migration_common
 from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.hypervisor.model import DomainRef, State
 from eventbridge.jobs import Progress
 from tests.support.qmp_qemu import INCOMING, MACHINE, Start
 from tests.support.qmp_rig import Rig
@@ -201,11 +201,11 @@ def test_who_does_not_wait_for_one_cannot_be_prepared(rig: Rig, start: Start) ->
 def test_where_it_cannot_listen_it_says_so(rig: Rig, pair: Pair) -> None:
     error = pair.destination.begin("migrate_prepare", listen="unix:/no/such/place").error()
     assert "cannot listen at unix:/no/such/place" in str(error)
-    assert not journey.AWAITED
+    assert not migration_common.AWAITED
     if "start this QEMU anew" in str(error):  # QEMU from 9.1 on
         again = pair.destination.begin("migrate_prepare").error()
         assert "cannot listen at" in str(again)
-        assert not journey.AWAITED
+        assert not migration_common.AWAITED
     else:
         assert pair.prepare(), "and elsewhere it can"
     pair.destination.ask("migrate_cancel")
@@ -216,7 +216,7 @@ def test_who_listens_already_cannot_be_prepared_again(rig: Rig, pair: Pair) -> N
     error = str(pair.destination.begin("migrate_prepare").error())
     assert "cannot listen at" in error
     assert "start this QEMU anew" not in error
-    assert list(journey.AWAITED) == [to]
+    assert list(migration_common.AWAITED) == [to]
     pair.destination.ask("migrate_cancel")
 
 

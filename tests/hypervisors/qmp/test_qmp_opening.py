@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from eventbridge.adapters.hypervisors.qmp import QmpDriver
-from eventbridge.adapters.hypervisors.qmp.link import Address
 from eventbridge.adapters.hypervisors.qmp.scripts import Command, Script
+from eventbridge.adapters.hypervisors.qmp.transport import Address
 from eventbridge.errors import HypervisorError
 from tests.support.qmp_peer import GREETING, Peer, line
 from tests.support.qmp_qemu import MACHINE, NONE, Start

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eventbridge import drivers, operations
 from eventbridge.adapters.hypervisors.qmp import driver
-from eventbridge.domain import Connection, ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
+from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import operations
+from eventbridge.hypervisor.model import Connection, ConsoleKind, DomainRef, State
 from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import INCOMING, MACHINE, NONE, Start
 from tests.support.qmp_rig import Rig

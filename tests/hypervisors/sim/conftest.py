@@ -9,8 +9,8 @@ import pytest
 from sim_watch import Watched
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.events import DomainEvent
+from eventbridge.adapters.hypervisors.sim import simulation
+from eventbridge.hypervisor.events import DomainEvent
 from tests.support.descriptors import open_fds
 
 numbers = itertools.count()
@@ -47,4 +47,4 @@ def world() -> Iterator[str]:
     """The name of a world of the test's own, forgotten at its end."""
     name = f"test-{next(numbers)}"
     yield name
-    control.forget(name)
+    simulation.forget(name)

@@ -10,11 +10,11 @@ from typing import Any
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim.driver import driver
-from eventbridge.domain import DomainInfo, DomainRef
-from eventbridge.events import DomainEvent
+from eventbridge.connection.inventory import Known
+from eventbridge.hypervisor.events import DomainEvent
+from eventbridge.hypervisor.model import DomainInfo, DomainRef
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.known import Known
-from eventbridge.requests import Request
 from tests.support.patience import PATIENCE
 
 

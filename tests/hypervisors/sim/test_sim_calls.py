@@ -9,14 +9,14 @@ from collections.abc import Callable
 import pytest
 from sim_watch import Asked, Watched, listed
 
-from eventbridge.adapters.hypervisors.sim.asked import ASKED, SENT
-from eventbridge.adapters.hypervisors.sim.calls import CALLS
+from eventbridge.adapters.hypervisors.sim.commands import ASKED, SENT
 from eventbridge.adapters.hypervisors.sim.guests import RUNS, TRANSITIONS, State, Step
-from eventbridge.domain import DomainRef
-from eventbridge.domain import State as Shown
+from eventbridge.adapters.hypervisors.sim.operations import CALLS
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
-from eventbridge.events import Kind
-from eventbridge.operations import OPERATIONS
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.model import State as Shown
+from eventbridge.hypervisor.operations import OPERATIONS
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

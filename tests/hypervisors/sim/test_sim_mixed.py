@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sim_watch import Asked, Watched, listed
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.sim import control
+from eventbridge.adapters.hypervisors.sim import simulation
 from eventbridge.adapters.hypervisors.sim.guests import State
-from eventbridge.domain import DomainInfo, DomainRef
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import DomainInfo, DomainRef
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ class Mixed:
 
     def __init__(self, host: str, query: str) -> None:
         self.query = f"world=mixed-{next(numbers)}&domains=4&memory=64&{query}"
-        self.simulation = control.simulation_of(f"sim:///default?{self.query}")
+        self.simulation = simulation.simulation_of(f"sim:///default?{self.query}")
         self.bridge = Bridge(host)
         self.asked: list[Asked] = []
         self.connect()
@@ -103,7 +103,7 @@ class Mixed:
 
     def close(self) -> None:
         self.watched.close()
-        control.forget(self.watched.subscription.parameters.world)
+        simulation.forget(self.watched.subscription.parameters.world)
 
 
 class Listed(Asked):

@@ -11,10 +11,11 @@ import pytest
 from sim_watch import Watched
 
 import eventbridge
-from eventbridge import Bridge, drivers
+from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim.driver import driver, fds_needed
 from eventbridge.adapters.hypervisors.sim.uri import Parameters, parse
 from eventbridge.errors import HypervisorError
+from eventbridge.hypervisor import driver as drivers
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 

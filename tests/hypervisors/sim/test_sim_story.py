@@ -9,10 +9,10 @@ import pytest
 from sim_watch import Watched, story_of
 
 from eventbridge.adapters.hypervisors.sim import guests
-from eventbridge.adapters.hypervisors.sim.cast import Cast
 from eventbridge.adapters.hypervisors.sim.guests import Happening
-from eventbridge.adapters.hypervisors.sim.story import Story
-from eventbridge.events import DomainEvent, Kind
+from eventbridge.adapters.hypervisors.sim.population import Cast
+from eventbridge.adapters.hypervisors.sim.scenario import Story
+from eventbridge.hypervisor.events import DomainEvent, Kind
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sim_watch import Asked, Watched
 
-from eventbridge.adapters.hypervisors.sim.control import simulation_of
-from eventbridge.domain import DomainRef, State
+from eventbridge.adapters.hypervisors.sim.simulation import simulation_of
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.hypervisor.model import DomainRef, State
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

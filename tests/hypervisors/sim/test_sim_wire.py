@@ -12,10 +12,10 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim import wire
-from eventbridge.adapters.hypervisors.sim.cast import Cast
-from eventbridge.adapters.hypervisors.sim.story import Story
+from eventbridge.adapters.hypervisors.sim.population import Cast
+from eventbridge.adapters.hypervisors.sim.scenario import Story
 from eventbridge.adapters.hypervisors.sim.wire import RECORD, Channel, decode, encode
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor.events import DomainEvent
 
 MAKERS = {"pipe": Channel.pipe, "socketpair": Channel.socketpair}
 

@@ -8,12 +8,12 @@ import pytest
 from sim_watch import Watched, listed, story_of
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.sim import control
-from eventbridge.adapters.hypervisors.sim.control import simulation_of
+from eventbridge.adapters.hypervisors.sim import simulation as control
 from eventbridge.adapters.hypervisors.sim.driver import driver
-from eventbridge.domain import State
+from eventbridge.adapters.hypervisors.sim.simulation import simulation_of
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from eventbridge.events import Kind
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import State
 from tests.support.descriptors import open_fds
 
 HOSTS = ("asyncio", "libuv", "select")

@@ -7,10 +7,10 @@ import collections
 import os
 from collections.abc import Callable
 
-from eventbridge.adapters.hypervisors.xen.lookout import Facts, Seen
-from eventbridge.adapters.hypervisors.xenstore.store import INTRODUCED, RELEASED, Watched
-from eventbridge.domain import DomainRef
+from eventbridge.adapters.hypervisors.xen.domain_watcher import Facts, Seen
+from eventbridge.adapters.hypervisors.xen.xenstore.store import INTRODUCED, RELEASED, Watched
 from eventbridge.errors import ConnectionLost
+from eventbridge.hypervisor.model import DomainRef
 
 
 class ScriptedStore:

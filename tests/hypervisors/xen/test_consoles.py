@@ -11,13 +11,13 @@ from typing import TypeAlias
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libxl import Context, consoles
 from eventbridge.adapters.hypervisors.xen.console import console_info
 from eventbridge.adapters.hypervisors.xen.console import consoles as all_consoles
-from eventbridge.adapters.hypervisors.xenstore import Store, open_store
-from eventbridge.console import open_console
-from eventbridge.domain import Connection, ConsoleInfo, ConsoleKind
+from eventbridge.adapters.hypervisors.xen.libxl import Context, consoles
+from eventbridge.adapters.hypervisors.xen.xenstore import Store, open_store
+from eventbridge.connection.console_session import open_console
 from eventbridge.errors import HypervisorError
+from eventbridge.hypervisor.model import Connection, ConsoleInfo, ConsoleKind
 from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbridge import Bridge, drivers
-from eventbridge.drivers import Subscription
-from eventbridge.events import DomainEvent
+from eventbridge import Bridge
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.driver import Subscription
+from eventbridge.hypervisor.events import DomainEvent
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41
 from tests.support.xen.standin import SUSPEND, XenStandIn
@@ -46,7 +47,7 @@ class Watch:
         self._xen = xen
         self._bridge = bridge
         self.events: list[DomainEvent] = []
-        self.subscription: Subscription = drivers.find(URI).subscribe(URI, bridge, self.events.append)
+        self.subscription: Subscription = driver.find(URI).subscribe(URI, bridge, self.events.append)
 
     def until(self, line: str, times: int = 1) -> None:
         """Such an event is delivered, so many times."""

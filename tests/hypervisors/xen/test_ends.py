@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 import eventbridge
-from eventbridge import Backoff, Bridge, Connection, drivers, link
-from eventbridge.adapters.hypervisors.libxl.context import Context
-from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
-from eventbridge.adapters.hypervisors.xenstore import source
-from eventbridge.adapters.hypervisors.xenstore.source import WatchSource
-from eventbridge.events import DomainEvent, Kind
+from eventbridge import Backoff, Bridge, Connection
+from eventbridge.adapters.hypervisors.xen.libxl.context import Context
+from eventbridge.adapters.hypervisors.xen.libxl41.waiter import EventSource
+from eventbridge.adapters.hypervisors.xen.xenstore import source
+from eventbridge.adapters.hypervisors.xen.xenstore.source import WatchSource
+from eventbridge.connection import supervisor
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41, table
 from tests.support.xen.standin import CRASH, POWEROFF, XenStandIn
@@ -56,7 +58,7 @@ class Watch:
         self.xen = xen
         self.bridge = bridge
         self.events: list[DomainEvent] = []
-        self.subscription = drivers.find(URI).subscribe(URI, bridge, self.events.append)
+        self.subscription = driver.find(URI).subscribe(URI, bridge, self.events.append)
 
     def lines(self) -> list[str]:
         return [str(event) for event in self.events]
@@ -244,7 +246,7 @@ def test_a_call_that_finds_xenstored_gone_has_it_looked_for_at_once(
     xen: XenStandIn, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the connection would be given up as one that does not say why, and what is on its way with it."""
-    monkeypatch.setattr(link, "SUSPICION_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(supervisor, "SUSPICION_SECONDS", 2 * PATIENCE)
     monkeypatch.setattr(WatchSource, "deadline", lambda source: None)  # no probe comes
     mark(xen, table.SHUTDOWN)
     xen.kill()

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from eventbridge.adapters.hypervisors.xen.lives import Lives
-from eventbridge.adapters.hypervisors.xen.reasons import SHUTDOWN
-from eventbridge.domain import DomainRef
-from eventbridge.events import Kind
+from eventbridge.adapters.hypervisors.xen.lifecycle import Lives
+from eventbridge.adapters.hypervisors.xen.support.reasons import SHUTDOWN
+from eventbridge.hypervisor.events import Kind
+from eventbridge.hypervisor.model import DomainRef
 
 DOMIDS = st.integers(1, 4)
 REASONS = st.sampled_from([*SHUTDOWN, 77])

@@ -12,10 +12,10 @@ import pytest
 from scripted import ScriptedStore, ScriptedToolstack
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.xen.lookout import Facts, Lookout, Seen, Toolstack
-from eventbridge.adapters.hypervisors.xenstore.store import INTRODUCED, RELEASED
+from eventbridge.adapters.hypervisors.xen.domain_watcher import Facts, Lookout, Seen, Toolstack
+from eventbridge.adapters.hypervisors.xen.xenstore.store import INTRODUCED, RELEASED
 from eventbridge.errors import HypervisorError
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor.events import DomainEvent
 from tests.support.patience import PATIENCE
 
 URI = "libxl:///"

@@ -1,5 +1,5 @@
 """What can go wrong on the way to a Xen host is one clear error, the same for both generations of libxl, and leaves
-nothing.  (xenstored's own connections have theirs in ``tests/hypervisors/xenstore/test_store_end.py``.)"""
+nothing.  (xenstored's own connections have theirs in ``tests/hypervisors/xen/xenstore/test_store_end.py``.)"""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from eventbridge import Bridge, drivers
-from eventbridge.adapters.hypervisors import libxl, libxl41
-from eventbridge.adapters.hypervisors.libxl41.waiter import EventSource
-from eventbridge.adapters.hypervisors.xen import library
+from eventbridge import Bridge
+from eventbridge.adapters.hypervisors.xen import libxl, libxl41
+from eventbridge.adapters.hypervisors.xen.libxl41.waiter import EventSource
+from eventbridge.adapters.hypervisors.xen.support import library
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
+from eventbridge.hypervisor import driver
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41 as stand_in
@@ -68,13 +69,11 @@ def test_no_permission_on_xenstoreds_socket_says_so_and_what_to_do(
 
 
 def test_nor_does_the_driver_get_past_it(xen: XenStandIn, bridge: Bridge, generation: str) -> None:
-    drivers.find(URI).subscribe(
-        URI, bridge, lambda event: None
-    ).close()  # what is loaded is loaded while it can be read
+    driver.find(URI).subscribe(URI, bridge, lambda event: None).close()  # what is loaded is loaded while it can be read
     bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     fds = open_fds()
     with as_nobody(xen.socket), pytest.raises(HypervisorError, match=r"cannot connect to xenstored.*no permission"):
-        drivers.find(URI).subscribe(URI, bridge, lambda event: None)
+        driver.find(URI).subscribe(URI, bridge, lambda event: None)
     assert open_fds() == fds
 
 
@@ -124,7 +123,7 @@ def test_without_any_libxl_the_error_names_the_package(monkeypatch: pytest.Monke
     monkeypatch.setitem(library._KNOWN, "libxl", (("libnone.so.1",), library.LIBXL_PACKAGE, "EVENTBRIDGE_LIBXL"))
     library._loaded.cache_clear()
     try:
-        for opened in (lambda: libxl.Context(bridge), libxl41.Context, lambda: drivers.find(URI).version()):
+        for opened in (lambda: libxl.Context(bridge), libxl41.Context, lambda: driver.find(URI).version()):
             with pytest.raises(HypervisorUnavailable, match=r"libxl cannot be loaded .*apt-get install libxenmisc"):
                 opened()
     finally:

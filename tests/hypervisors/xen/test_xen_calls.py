@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.domain import ConsoleKind, DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from eventbridge.operations import OPERATIONS
+from eventbridge.hypervisor.model import ConsoleKind, DomainRef, State
+from eventbridge.hypervisor.operations import OPERATIONS
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41, table
 from tests.support.xen.asking import Asked, Asking

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from eventbridge import Bridge
+from eventbridge.adapters.hypervisors.xen.call import Call, Steps, Wait
 from eventbridge.adapters.hypervisors.xen.resolve import Resolver
-from eventbridge.adapters.hypervisors.xen.steps import Call, Steps, Wait
-from eventbridge.blocking import Workers
-from eventbridge.domain import DomainRef
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
-from eventbridge.requests import Request
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
+from eventbridge.hypervisor.worker_pool import Workers
 from tests.support.patience import PATIENCE
 from tests.support.xen.asking import Asked
 

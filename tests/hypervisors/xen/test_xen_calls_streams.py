@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libxl import incoming
-from eventbridge.adapters.hypervisors.libxl.incoming import Incoming
-from eventbridge.adapters.hypervisors.libxl.relay import Relay
-from eventbridge.adapters.hypervisors.libxl.saved import NewFile, definition_beside, opened
-from eventbridge.adapters.hypervisors.libxl.stopping import Stopping
-from eventbridge.adapters.hypervisors.libxl.streams import HEAD, begins_well, offset
-from eventbridge.domain import DomainRef
+from eventbridge.adapters.hypervisors.xen.libxl import migration_in
+from eventbridge.adapters.hypervisors.xen.libxl.migration_in import Incoming
+from eventbridge.adapters.hypervisors.xen.libxl.relay import Relay
+from eventbridge.adapters.hypervisors.xen.libxl.save_file import NewFile, definition_beside, opened
+from eventbridge.adapters.hypervisors.xen.libxl.shutdown_watch import Stopping
+from eventbridge.adapters.hypervisors.xen.libxl.streams import HEAD, begins_well, offset
 from eventbridge.errors import HypervisorError
+from eventbridge.hypervisor.model import DomainRef
 from tests.support.patience import PATIENCE
 from tests.support.xen.asking import Asking
 from tests.support.xen.standin import XenStandIn
@@ -185,15 +185,15 @@ def test_a_guest_comes_in_once_at_a_time_and_is_found_by_word_and_by_whoever_exp
     source = DomainRef("web", "u-1", 1)
     here, there = object(), object()
     first, second = Incoming(here, source), Incoming(there, source)  # type: ignore[arg-type]
-    assert incoming.expect(first)
-    assert not incoming.expect(second)
-    assert incoming.find(first.word) is first
-    assert incoming.of(here, DomainRef("web", "U-1")) is first  # type: ignore[arg-type]
-    assert incoming.of(there, source) is None  # type: ignore[arg-type]
-    incoming.forget(second)
-    assert incoming.find(first.word) is first, "it is not another's to forget"
-    incoming.forget(first)
-    assert incoming.find(first.word) is None
+    assert migration_in.expect(first)
+    assert not migration_in.expect(second)
+    assert migration_in.find(first.word) is first
+    assert migration_in.of(here, DomainRef("web", "U-1")) is first  # type: ignore[arg-type]
+    assert migration_in.of(there, source) is None  # type: ignore[arg-type]
+    migration_in.forget(second)
+    assert migration_in.find(first.word) is first, "it is not another's to forget"
+    migration_in.forget(first)
+    assert migration_in.find(first.word) is None
     for coming in (first, second):
         assert coming.take_writer() is not None
         assert coming.take_writer() is None

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbridge import Bridge, drivers
-from eventbridge.drivers import Subscription
-from eventbridge.events import DomainEvent
+from eventbridge import Bridge
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.driver import Subscription
+from eventbridge.hypervisor.events import DomainEvent
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen.standin import XenStandIn
@@ -27,7 +28,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
 
 
 def subscribe(bridge: Bridge, events: list[DomainEvent]) -> Subscription:
-    return drivers.find(URI).subscribe(URI, bridge, events.append)
+    return driver.find(URI).subscribe(URI, bridge, events.append)
 
 
 def test_its_death_is_told_once_within_two_seconds_and_a_new_connection_works(xen: XenStandIn, bridge: Bridge) -> None:

@@ -22,8 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support import cache, debian
-
-from . import settings
+from tests.support.debian13 import settings
 
 RELEASE = 13
 HERE = Path(__file__).parent

@@ -38,8 +38,7 @@ from typing import Any
 import pytest
 
 from tests.support import patience
-
-from . import watchdog
+from tests.support.limits import watchdog
 
 SCRIPT = watchdog.__file__
 REPORT = 30 * patience.FACTOR

@@ -7,18 +7,19 @@ import threading
 from time import monotonic
 from typing import Any
 
-from eventbridge import Bridge, drivers
-from eventbridge.domain import DomainRef
-from eventbridge.drivers import Session
+from eventbridge import Bridge
 from eventbridge.errors import EventBridgeError
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor import driver
+from eventbridge.hypervisor.driver import Session
+from eventbridge.hypervisor.events import DomainEvent
+from eventbridge.hypervisor.model import DomainRef
+from eventbridge.hypervisor.request import Request
 from eventbridge.jobs import Progress
-from eventbridge.requests import Request
 from tests.support.patience import PATIENCE
 
 
 class Asked:
-    """One request; the `eventbridge.requests.Reply` of it, which must be called once."""
+    """One request; the `eventbridge.hypervisor.request.Reply` of it, which must be called once."""
 
     def __init__(self, operation: str, domain: DomainRef | None, arguments: dict[str, Any], deadline: float | None):
         self.request = Request(operation, domain, arguments, self, deadline)
@@ -51,7 +52,7 @@ class Asking:
         self.bridge = bridge
         self.uri = uri
         self.events: list[DomainEvent] = []
-        self.session: Session = drivers.find(uri).subscribe(uri, bridge, self.events.append)
+        self.session: Session = driver.find(uri).subscribe(uri, bridge, self.events.append)
 
     def begin(
         self,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.domain import DomainRef, State
 from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.hypervisor.model import DomainRef, State
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.counting import counted
 from tests.e2e.xen.dom0.typed import Typed

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.domain import Connection, ConsoleKind
+from eventbridge.hypervisor.model import Connection, ConsoleKind
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.typed import Typed
 from tests.support.patience import PATIENCE

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eventbridge.adapters.hypervisors.xenstore import open_store
-from eventbridge.domain import DomainRef
+from eventbridge.adapters.hypervisors.xen.xenstore import open_store
+from eventbridge.hypervisor.model import DomainRef
 from tests.e2e.xen.dom0 import toolstack
 
 SMALL = "/guests/small"

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from eventbridge.adapters.hypervisors.xen.reasons import ABORTED
+from eventbridge.adapters.hypervisors.xen.support.reasons import ABORTED
 from eventbridge.errors import HypervisorError
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.counting import counted

@@ -10,9 +10,9 @@ from ctypes import byref, c_uint32
 from typing import Any
 
 from eventbridge import Bridge
-from eventbridge.adapters.hypervisors.libxl import Context, Operation
 from eventbridge.adapters.hypervisors.xen.driver import driver
-from eventbridge.events import DomainEvent
+from eventbridge.adapters.hypervisors.xen.libxl import Context, Operation
+from eventbridge.hypervisor.events import DomainEvent
 from tests.e2e.xen.dom0.toolstack import free_config, load_config
 from tests.support.patience import PATIENCE
 

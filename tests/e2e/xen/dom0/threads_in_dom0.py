@@ -8,7 +8,7 @@ from ctypes import byref, c_uint32
 from typing import Any
 
 from eventbridge import Bridge
-from eventbridge.events import DomainEvent
+from eventbridge.hypervisor.events import DomainEvent
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.rig import Rig, native_of
 from tests.e2e.xen.dom0.toolstack import free_config, load_config

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_uint32, c_void_p
 from typing import Any
 
-from eventbridge.adapters.hypervisors.xen import library
+from eventbridge.adapters.hypervisors.xen.support import library
 
 CONFIG_BYTES = 1 << 16
 """More than any libxl_domain_config has (1288 bytes in 4.17)."""

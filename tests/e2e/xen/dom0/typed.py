@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.xen.console import console_info
-from eventbridge.adapters.hypervisors.xenstore import open_store
-from eventbridge.console import ConsoleStream, open_console
-from eventbridge.domain import ConsoleInfo
+from eventbridge.adapters.hypervisors.xen.xenstore import open_store
+from eventbridge.connection.console_session import ConsoleStream, open_console
+from eventbridge.hypervisor.model import ConsoleInfo
 from tests.support.patience import PATIENCE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tinyloop
 
-from eventbridge.hosting import Callback, LoopHost
+from eventbridge.core.loop_host import Callback, LoopHost
 
 
 class TinyloopHost(LoopHost):
