@@ -21,14 +21,12 @@ from .errors import (
     HostUnavailable,
     HypervisorError,
     HypervisorUnavailable,
-    JobAborted,
-    JobBusy,
-    JobTimeout,
     NoSuchDomain,
     UnknownHandle,
 )
 from .hypervisor.events import DomainEvent, Kind
 from .jobs import Job, Progress
+from .jobs.errors import JobAborted, JobBusy, JobTimeout
 
 __version__ = "0.1.0"
 

@@ -1,15 +1,10 @@
 """Everything eventbridge raises on its own account.
 
 One tree, so that ``except EventBridgeError`` catches it all; each class is also the built-in exception that fits, so
-that code which knows nothing of eventbridge still does the right thing with it.
+that code which knows nothing of eventbridge still does the right thing with it.  `eventbridge.jobs` has those of jobs.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .jobs import Job
 
 
 class EventBridgeError(Exception):
@@ -61,38 +56,3 @@ class NoSuchDomain(HypervisorError, LookupError):
 
 class ConnectionLost(EventBridgeError, ConnectionError):
     """The hypervisor, or the daemon in front of it, has gone."""
-
-
-class _OfAJob(EventBridgeError):
-    """What the errors of jobs have in common: who is in the way, where that is known.
-
-    ``holder`` is the owner's own text, ``job`` what it does, ``since`` its beginning in seconds of Unix time, ``held``
-    how many seconds that was when this was raised.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        holder: str | None = None,
-        job: Job | None = None,
-        since: float | None = None,
-        held: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.holder = holder
-        self.job = job
-        self.since = since
-        self.held = held
-
-
-class JobBusy(_OfAJob):
-    """A job was refused at once: somebody holds the domain and ``nowait`` was asked, or too many wait already."""
-
-
-class JobTimeout(_OfAJob, TimeoutError):
-    """A job was not let in, or a call did not come back, before its deadline."""
-
-
-class JobAborted(_OfAJob):
-    """An async job was asked to abort and has, or a job that was part of it finds it ended."""

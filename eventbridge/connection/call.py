@@ -19,8 +19,8 @@ from eventbridge.bridge import Bridge
 from eventbridge.core.host import SwitchingHost, awaiting, can_switch
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.core.waker import Bell
-from eventbridge.errors import BridgeForked, HostUnavailable, HypervisorError, JobAborted
-from eventbridge.jobs import Progress
+from eventbridge.errors import BridgeForked, HostUnavailable, HypervisorError
+from eventbridge.jobs import JobAborted, Progress
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[], None]

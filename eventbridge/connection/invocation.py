@@ -22,15 +22,13 @@ from eventbridge.errors import (
     ConnectionLost,
     EventBridgeError,
     HypervisorError,
-    JobAborted,
-    JobTimeout,
     UnknownHandle,
 )
 from eventbridge.hypervisor.driver import Session
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.operations import OPERATIONS, SECONDS
 from eventbridge.hypervisor.request import Request
-from eventbridge.jobs import Following, Job, Jobs, Progress, Ticket
+from eventbridge.jobs import Following, Job, JobAborted, Jobs, JobTimeout, Progress, Ticket
 
 from .call import Call, LongCall
 from .inventory import Key

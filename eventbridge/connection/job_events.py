@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from eventbridge.core.mailbox import Step
-from eventbridge.errors import ConnectionLost, JobAborted, JobTimeout
+from eventbridge.errors import ConnectionLost
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.model import DomainRef
-from eventbridge.jobs import Jobs
+from eventbridge.jobs import JobAborted, Jobs, JobTimeout
 
 from .inventory import Key, Known
 from .invocation import Doing

@@ -20,9 +20,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.model import DomainInfo, DomainRef
-from eventbridge.jobs import Following, Job, Progress, Ticket
+from eventbridge.jobs import Following, Job, JobAborted, Progress, Ticket
 
 from .call import Call, LongCall
 from .invocation import refusal_of

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
+from eventbridge.jobs import JobAborted
 
 from .request import Request
 

@@ -14,42 +14,19 @@ from eventbridge.core import host as hosts
 from eventbridge.core.host import AwaitingHost
 from eventbridge.errors import HostUnavailable
 
-from .domains import DEFAULT_TIMEOUT, NEVER, Domains
 from .kinds import Job
+from .manager import NEVER, JobManager
 from .ticket import State, Ticket
 
 
-class Coroutines(Domains):
-    """The table, with the face for coroutines."""
-
-    def hold_async(
-        self,
-        key: Hashable,
-        job: Job,
-        *,
-        timeout: float | None = DEFAULT_TIMEOUT,
-        nowait: bool = False,
-        of: Ticket | None = None,
-        owner: object = None,
-        host: AwaitingHost | None = None,
-    ) -> AsyncHold:
-        """A block of a coroutine in which the job is held; begun when the block is entered, ended when it is left.
-
-        ``owner`` is what others are told of who holds the domain (default: a task of the host's); ``host`` the loop
-        that runs the coroutine, where that is known (default: found when there is somebody to wait for).  Otherwise as
-        `Jobs.hold`; entering the block raises what that raises, and `HostUnavailable` where the host has no tasks.
-        """
-        return AsyncHold(self, key, job, timeout, nowait, of, owner, host)
-
-
 class AsyncHold:
-    """What `Coroutines.hold_async` gives: to be entered once, by one task, on the loop's thread."""
+    """The block that `Jobs.hold_async` returns: one task enters it, once, on the loop thread."""
 
     __slots__ = ("_host", "_job", "_jobs", "_key", "_nowait", "_of", "_owner", "_ticket", "_timeout", "_wake")
 
     def __init__(
         self,
-        jobs: Domains,
+        jobs: JobManager,
         key: Hashable,
         job: Job,
         timeout: float | None,

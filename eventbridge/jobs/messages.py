@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbridge.errors import EventBridgeError, HypervisorError, JobAborted, JobBusy, JobTimeout
+from eventbridge.errors import EventBridgeError, HypervisorError
 
+from .errors import JobAborted, JobBusy, JobTimeout
 from .info import HeldJob
 from .ticket import Ticket, Verdict
 

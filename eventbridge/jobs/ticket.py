@@ -1,22 +1,20 @@
 """One job of one owner: asked for, then held, then ended.  A granted ticket is the job's token.
 
-It is one object for all of that, because an uncontended job costs no other (see domains.py).  Its fields are written
-under the lock of the `Domains` it came from, by the machine or in the machine's place; reading one needs no lock.
+It is one object for all of that, because an uncontended job costs no other (see manager.py).  Its fields are written
+under the lock of the table of jobs it came from, by the machine or in the machine's place; reading one needs no lock.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from eventbridge.errors import EventBridgeError, JobAborted
+from eventbridge.errors import EventBridgeError
 
+from .errors import JobAborted
 from .info import Progress
 from .kinds import Job
-
-if TYPE_CHECKING:
-    from .domains import Domains
 
 OnSettled: TypeAlias = "Callable[[Ticket], object]"
 
@@ -51,6 +49,22 @@ class Refusal(NamedTuple):
     queue: int
 
 
+class TicketOwner(Protocol):
+    """The table of jobs that a ticket came from, as the ticket uses it; `Jobs` says what each method does."""
+
+    def error_of(self, ticket: Ticket) -> EventBridgeError: ...
+
+    def cancel(self, ticket: Ticket) -> bool: ...
+
+    def end(self, token: Ticket) -> None: ...
+
+    def abandon(self, token: Ticket) -> bool: ...
+
+    def report(self, token: Ticket, progress: Progress) -> None: ...
+
+    def abort_asked(self, token: Ticket) -> bool: ...
+
+
 _WAITING, _HELD, _ABANDONED = State.WAITING, State.HELD, State.ABANDONED
 
 
@@ -76,7 +90,7 @@ class Ticket:
         "state",
     )
 
-    jobs: Domains
+    jobs: TicketOwner
     key: Hashable
     job: Job
     owner: object
@@ -90,7 +104,7 @@ class Ticket:
     sequence: int
     refusal: Refusal
 
-    def __init__(self, jobs: Domains, key: Hashable, job: Job, owner: object, since: float) -> None:
+    def __init__(self, jobs: TicketOwner, key: Hashable, job: Job, owner: object, since: float) -> None:
         self.jobs = jobs
         self.key = key
         self.job = job

@@ -1,6 +1,6 @@
 """How long was waited: overall for ever, and by domain for those that were waited for last.
 
-Nothing here locks: `Domains` does.  Times are in seconds.
+Nothing here locks: `JobManager` does.  Times are in seconds.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ import pytest
 
 import eventbridge
 from eventbridge.connection import shared_bridge
-from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted
 from tests.support.patience import PATIENCE
 from tests.support.scripted_hypervisor import Scripted, uuid
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from eventbridge import Bridge, Connection, Domain, Job
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, JobBusy, JobTimeout, NoSuchDomain
+from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted, JobBusy, JobTimeout
 from tests.support.desk import Desk
 from tests.support.patience import PATIENCE
 from tests.support.scripted_hypervisor import Scripted, uuid

@@ -12,8 +12,9 @@ import pytest
 
 from eventbridge import Bridge, Connection
 from eventbridge.adapters.hypervisors.sim import simulation as control
-from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted
 from tests.support import wanted
 from tests.support.command import run
 from tests.support.patience import PATIENCE

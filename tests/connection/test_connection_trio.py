@@ -15,9 +15,10 @@ import eventbridge
 from eventbridge import Job
 from eventbridge.adapters.hypervisors.sim import simulation as control
 from eventbridge.connection import shared_bridge
-from eventbridge.errors import HypervisorError, JobAborted, JobTimeout
+from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted, JobTimeout
 from tests.support import wanted
 from tests.support.command import run as program
 from tests.support.patience import PATIENCE

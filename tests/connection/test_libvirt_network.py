@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from eventbridge import Backoff, Bridge, Connection
-from eventbridge.errors import ConnectionLost, EventBridgeError, JobTimeout
+from eventbridge.errors import ConnectionLost, EventBridgeError
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobTimeout
 from tests.support import wanted
 from tests.support.libvirtd import Libvirtd, private_libvirtd
 from tests.support.patience import PATIENCE

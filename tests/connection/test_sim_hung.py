@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from eventbridge import Job
-from eventbridge.errors import JobTimeout
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobTimeout
 from tests.connection.sim_rig import Rig, World
 
 COUNT = 50

@@ -15,9 +15,10 @@ from eventbridge.adapters.hypervisors.sim.simulation import Simulation
 from eventbridge.connection import shared_bridge
 from eventbridge.connection.call import LongCall
 from eventbridge.core.mailbox import Mailbox
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted
 from tests.connection.sim_rig import S0, S1, SLOW, Rig, World
 from tests.support.patience import PATIENCE
 

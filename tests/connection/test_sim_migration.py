@@ -7,9 +7,10 @@ from typing import TypeAlias
 import pytest
 
 from eventbridge import Domain, Job, JobBusy
-from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobAborted
 from tests.connection.sim_rig import FAST, S0, S1, S2, S3, SLOW, Rig, World
 
 Two: TypeAlias = tuple[World, World]

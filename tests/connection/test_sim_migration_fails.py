@@ -11,9 +11,10 @@ import pytest
 from eventbridge import Domain
 from eventbridge.connection import migration, migration_endpoint
 from eventbridge.connection.call import LongCall
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobBusy, JobTimeout
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.jobs import JobBusy, JobTimeout
 from tests.connection.sim_rig import FAST, S0, SLOW, Rig, World
 
 Two: TypeAlias = tuple[World, World]

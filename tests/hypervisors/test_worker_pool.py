@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import BlockingSession, Workers
+from eventbridge.jobs import JobAborted
 from tests.support.patience import PATIENCE
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbridge.errors import EventBridgeError, JobAborted, JobBusy
-from eventbridge.jobs import Following, Job, Jobs, Progress
+from eventbridge.errors import EventBridgeError
+from eventbridge.jobs import Following, Job, JobAborted, JobBusy, Jobs, Progress
 from eventbridge.jobs.wait_log import BOUND
 from tests.support.jobs import UNIX, Clock, granted, refused
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from eventbridge.adapters.hosts.asyncio import AsyncioHost
-from eventbridge.errors import HostUnavailable, HypervisorError, JobBusy, JobTimeout
-from eventbridge.jobs import AsyncHold, Job, Jobs, State, Ticket
+from eventbridge.errors import HostUnavailable, HypervisorError
+from eventbridge.jobs import AsyncHold, Job, JobBusy, Jobs, JobTimeout, State, Ticket
 from tests.support import wanted
 from tests.support.patience import PATIENCE
 

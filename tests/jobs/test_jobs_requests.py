@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from eventbridge.errors import EventBridgeError, HypervisorError, JobBusy, JobTimeout
-from eventbridge.jobs import Job, Jobs, State, Ticket
+from eventbridge.errors import EventBridgeError, HypervisorError
+from eventbridge.jobs import Job, JobBusy, Jobs, JobTimeout, State, Ticket
 from tests.support.jobs import UNIX, Clock, granted, refused
 
 

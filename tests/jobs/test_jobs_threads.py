@@ -11,8 +11,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from eventbridge.errors import HypervisorError, JobAborted, JobBusy, JobTimeout
-from eventbridge.jobs import Job, Jobs, State, Ticket
+from eventbridge.errors import HypervisorError
+from eventbridge.jobs import Job, JobAborted, JobBusy, Jobs, JobTimeout, State, Ticket
 from tests.support.patience import PATIENCE
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import libvirt
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 # By libvirt's error code (virErrorNumber, virterror.h): what to do about a connection that cannot be opened...
 OPEN_HINTS: dict[int, str] = {

@@ -15,9 +15,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.model import State
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 from .commands import end
 from .events import MIGRATION_ENDED, STATES

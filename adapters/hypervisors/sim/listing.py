@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventbridge.errors import JobAborted
 from eventbridge.hypervisor.model import DomainInfo
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 from .guests import Guest, State
 

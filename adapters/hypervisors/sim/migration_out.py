@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from eventbridge.errors import EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import EventBridgeError, HypervisorError
 from eventbridge.hypervisor.request import Request
-from eventbridge.jobs import Progress
+from eventbridge.jobs import JobAborted, Progress
 
 from .commands import REMOVED, SENT, TAKEN_BACK, asked, refused
 from .guests import Guest, State, Step

@@ -21,10 +21,11 @@ from time import monotonic
 
 from eventbridge.bridge import Bridge
 from eventbridge.core.dispatcher import BUDGET_SECONDS
-from eventbridge.errors import ConnectionLost, EventBridgeError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError
 from eventbridge.hypervisor.events import Emit, Kind, Sequencer
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 from .callback_model import CallbackLibrary
 from .commands import refused

@@ -13,10 +13,10 @@ from types import GeneratorType
 from typing import Any, Protocol, TypeAlias
 
 from eventbridge.bridge import Bridge
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import Work, Workers
-from eventbridge.jobs import Progress
+from eventbridge.jobs import JobAborted, Progress
 
 from .errors import of
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 from .support.reasons import ABORTED, NO_SUCH_DOMAIN
 from .xenstore.store import Store

@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventbridge.bridge import Bridge
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.events import Emit
 from eventbridge.hypervisor.model import DomainInfo, DomainRef
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import Work, Workers
+from eventbridge.jobs import JobAborted
 
 from .call import Call, Steps
 from .domain_watcher import Lookout, OpenToolstack

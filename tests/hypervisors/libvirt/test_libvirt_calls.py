@@ -12,10 +12,11 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.libvirt.operations import CALLS
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
-from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.model import DomainRef, State
 from eventbridge.hypervisor.operations import OPERATIONS
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do
 from tests.support.patience import PATIENCE
 from tests.support.watched import DOMAIN, Connect, Watch, Watched

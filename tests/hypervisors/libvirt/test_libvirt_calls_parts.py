@@ -18,9 +18,10 @@ from eventbridge.adapters.hypervisors.libvirt.consoles import choose, consoles
 from eventbridge.adapters.hypervisors.libvirt.domains import state_of
 from eventbridge.adapters.hypervisors.libvirt.errors import LOSSES, meaning
 from eventbridge.adapters.hypervisors.libvirt.operations import Asked
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.model import Connection, ConsoleKind, DomainRef, State
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 from tests.hypervisors.libvirt.calls_rig import Answer, Refusal
 from tests.support.watched import DOMAIN, Connect
 

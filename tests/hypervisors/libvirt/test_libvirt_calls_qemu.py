@@ -14,8 +14,9 @@ import libvirt
 import pytest
 
 from eventbridge.adapters.hypervisors.libvirt.session import LibvirtSession
-from eventbridge.errors import HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.model import DomainRef, State
+from eventbridge.jobs import JobAborted
 from tests.hypervisors.libvirt.calls_rig import Answer, ask, do, soon
 from tests.support import freezing
 from tests.support.libvirtd_qemu import HOSTS, QemuLibvirtd, heavy_guest, private_qemu_libvirtd

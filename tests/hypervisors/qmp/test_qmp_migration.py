@@ -8,9 +8,9 @@ import pytest
 from qmp_pairs import SLOW, Pair
 
 from eventbridge.adapters.hypervisors.qmp import migration_common
-from eventbridge.errors import HypervisorError, JobAborted
+from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.model import DomainRef, State
-from eventbridge.jobs import Progress
+from eventbridge.jobs import JobAborted, Progress
 from tests.support.qmp_qemu import INCOMING, MACHINE, Start
 from tests.support.qmp_rig import Rig
 

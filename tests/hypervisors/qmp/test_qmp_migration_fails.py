@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from qmp_pairs import Pair
 
-from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
+from eventbridge.jobs import JobAborted
 from tests.support.qmp_proxy import CuttingProxy
 from tests.support.qmp_qemu import Start
 from tests.support.qmp_rig import Rig

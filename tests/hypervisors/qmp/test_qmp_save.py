@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from qmp_pairs import SLOW
 
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
+from eventbridge.jobs import JobAborted
 from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import INCOMING, MACHINE, Start, wait_until
 from tests.support.qmp_rig import Rig

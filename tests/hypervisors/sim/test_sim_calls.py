@@ -12,11 +12,12 @@ from sim_watch import Asked, Watched, listed
 from eventbridge.adapters.hypervisors.sim.commands import ASKED, SENT
 from eventbridge.adapters.hypervisors.sim.guests import RUNS, TRANSITIONS, State, Step
 from eventbridge.adapters.hypervisors.sim.operations import CALLS
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.events import Kind
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.model import State as Shown
 from eventbridge.hypervisor.operations import OPERATIONS
+from eventbridge.jobs import JobAborted
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

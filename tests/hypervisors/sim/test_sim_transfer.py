@@ -9,8 +9,9 @@ import pytest
 from sim_watch import Asked, Watched
 
 from eventbridge.adapters.hypervisors.sim.simulation import simulation_of
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.model import DomainRef, State
+from eventbridge.jobs import JobAborted
 
 HOSTS = ("asyncio", "libuv", "select")
 Watch = Callable[..., Watched]

@@ -11,10 +11,11 @@ import pytest
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.xen.call import Call, Steps, Wait
 from eventbridge.adapters.hypervisors.xen.resolve import Resolver
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted
+from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.model import DomainRef
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import Workers
+from eventbridge.jobs import JobAborted
 from tests.support.patience import PATIENCE
 from tests.support.xen.asking import Asked
 

@@ -12,8 +12,9 @@ import json
 import os
 from typing import Any, NoReturn
 
-from eventbridge.errors import EventBridgeError, HypervisorError, JobAborted
+from eventbridge.errors import EventBridgeError, HypervisorError
 from eventbridge.hypervisor.request import Request
+from eventbridge.jobs import JobAborted
 
 from ..call import Steps, Wait
 from ..session import XenSession

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.errors import ConnectionLost, HypervisorError, JobAborted, NoSuchDomain
+from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
 from eventbridge.hypervisor.model import DomainRef, State
+from eventbridge.jobs import JobAborted
 from tests.e2e.xen.dom0 import guests
 from tests.e2e.xen.dom0.counting import counted
 from tests.e2e.xen.dom0.typed import Typed
