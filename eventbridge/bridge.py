@@ -14,18 +14,19 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .core import host as hosts
+from .core import host_lookup
 from .core.affinity import DEBUG, hook_side, loop_side
 from .core.binding import Berth
 from .core.dispatcher import Dispatcher
 from .core.handles import FreeCallback, Handle, HandleCallback, TimeoutCallback, cannot_watch, check_fd
-from .core.host import HostLoop, RunnableHost, awaiting
+from .core.host import HostLoop, RunnableHost, on_loop, runs_here
+from .core.host_lookup import awaiting
 from .core.masks import effective
 from .core.models import AttachedSource, DirectSource
 from .core.poll_poller import best_poller
 from .core.poller import PollerProtocol
 from .core.registry import Registry
-from .core.runs import Runs, on_loop, runs_here
+from .core.runs import Runs
 from .core.safepoint import Between
 from .core.timers import Timer
 from .core.transfer import give
@@ -60,9 +61,9 @@ class Bridge(Diagnosed):
         debug: bool = DEBUG,
     ) -> None:
         if host is None:
-            host = hosts.running()
+            host = host_lookup.running()
         elif isinstance(host, str):
-            host = hosts.by_name(host)
+            host = host_lookup.by_name(host)
         elif not isinstance(host, HostLoop):
             raise TypeError(
                 f"host must be a name, a HostLoop or None, not {host!r}; "
@@ -312,7 +313,7 @@ class Bridge(Diagnosed):
         found out only on another thread, ``on_error`` is told.
         """
         self._registry.check()
-        new = hosts.by_name(host) if isinstance(host, str) else host
+        new = host_lookup.by_name(host) if isinstance(host, str) else host
         if not isinstance(new, HostLoop):
             raise TypeError(f"host must be a name or a HostLoop, not {host!r}")
         was = self.host

@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 from eventbridge.bridge import Bridge
-from eventbridge.core.host import factory
+from eventbridge.core.host_lookup import factory
 
 from .libvirt import install
 

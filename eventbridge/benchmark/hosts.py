@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from eventbridge.bridge import Bridge, attach
-from eventbridge.core.host import factory
+from eventbridge.core.host_lookup import factory
 
 from .eventfds import READABLE, Unfit
 from .host_rigs import CallbackRig, Resume, TrioRig

@@ -15,7 +15,7 @@ from typing import Any
 
 from eventbridge.bridge import Bridge, Stats
 from eventbridge.errors import HostUnavailable, HypervisorError
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.stress.loops import bridge_on
 
@@ -75,7 +75,7 @@ def _introduce() -> list[str]:
     )
     terminal.say(f"  simulated  {SIM}: simulated by eventbridge, no hypervisor at all, but over real fds.")
     try:
-        driver.find(libvirt_activity.URI)
+        lookup.find(libvirt_activity.URI)
     except HypervisorError as error:
         terminal.say(
             f"libvirt is not here ({terminal.one_line(error.__cause__ or error)}), so the simulated one is alone."

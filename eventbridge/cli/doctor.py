@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eventbridge import __version__
-from eventbridge.core import host
+from eventbridge.core import host_lookup
 
 from . import terminal
 
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 def announced() -> dict[str, tuple[bool, str]]:
     """The hosts of others, by their entry points: rows as in `HOSTS`."""
-    return {name: (False, "see the package that announces it") for name in host.names() if name not in host.BUILT_IN}
+    return dict.fromkeys(host_lookup.HOSTS.announced(), (False, "see the package that announces it"))
 
 
 def system() -> dict[str, Any]:

@@ -25,10 +25,11 @@ from statistics import median
 from typing import Any
 
 from eventbridge.bridge import Bridge
-from eventbridge.core.host import ENTRY_POINT_GROUP, HostLoop, factory
+from eventbridge.core.host import HostLoop
+from eventbridge.core.host_lookup import HOSTS, factory
 from eventbridge.core.masks import Events
 from eventbridge.errors import EventBridgeError, HostUnavailable, HypervisorError, HypervisorUnavailable
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent
 from eventbridge.plugins import entry_points
 from eventbridge.stress import loops
@@ -159,7 +160,7 @@ def _qt() -> Report:
 def _announced(name: str) -> Report:
     """Somebody else's host, by its entry point."""
     with loops.bridge_on(name) as bridge:
-        (entry,) = entry_points(group=ENTRY_POINT_GROUP).select(name=name)
+        (entry,) = entry_points(HOSTS.group).select(name=name)
         package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
         return {"version": package, "detail": probe_host(bridge)}
 
@@ -191,7 +192,7 @@ class _First:
 
 def probe_hypervisor(uri: str, stirring: Callable[[], contextlib.AbstractContextManager[None]]) -> Report:
     """Open it and see an event, with ``stirring`` something happening there."""
-    driver = drivers.find(uri)
+    driver = lookup.find(uri)
     first = _First()
     with loops.bridge_on("select") as bridge:
         sources = Sources(bridge, first)
@@ -208,7 +209,7 @@ def probe_hypervisor(uri: str, stirring: Callable[[], contextlib.AbstractContext
 
 def probe_xen(uri: str) -> Report:
     """Open it and close it: nothing can be made to happen on a Xen host without a guest."""
-    driver = drivers.find(uri)
+    driver = lookup.find(uri)
     outcome = _First()
     with loops.bridge_on("select") as bridge:
         sources = Sources(bridge, outcome)

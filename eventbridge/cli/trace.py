@@ -23,7 +23,7 @@ from eventbridge.diagnosis.bridged import ENVIRONMENT
 from eventbridge.diagnosis.client import Asking, is_socket
 from eventbridge.diagnosis.process_wide import traced
 from eventbridge.errors import EventBridgeError, HypervisorUnavailable
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.stress.loops import bridge_on, loop_name
 
 from . import terminal
@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_uri(args: argparse.Namespace, text: str) -> None:
     try:
-        known = driver.scheme(text) in driver.schemes()
+        known = lookup.scheme(text) in lookup.schemes()
     except HypervisorUnavailable:
         args.fail(f"{text!r} is neither a URI, nor a socket, nor a program that is there")
     if not known:
-        args.fail(f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(driver.schemes()))}")
+        args.fail(f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(lookup.schemes()))}")
 
 
 # -- some hypervisors

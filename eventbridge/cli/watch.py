@@ -20,7 +20,7 @@ from eventbridge.connection.backoff import Backoff
 from eventbridge.connection.connection import RECONNECT
 from eventbridge.core.masks import Events
 from eventbridge.errors import HypervisorUnavailable
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.stress.loops import bridge_on, loop_name
 
@@ -67,12 +67,12 @@ def register(subparsers: Any) -> None:
 def known_uri(text: str) -> str:
     """For argparse: a URI whose scheme is known, whether or not its library is installed."""
     try:
-        known = driver.scheme(text) in driver.schemes()
+        known = lookup.scheme(text) in lookup.schemes()
     except HypervisorUnavailable as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if not known:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(driver.schemes()))}"
+            f"{text!r}: no driver knows this scheme; there are: {', '.join(sorted(lookup.schemes()))}"
         )
     return text
 

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from eventbridge.bridge import Bridge
-from eventbridge.core.host import SwitchingHost, awaiting, can_switch
+from eventbridge.core.host import SwitchingHost, can_switch
+from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.core.waker import Bell
 from eventbridge.errors import BridgeForked, HostUnavailable, HypervisorError

@@ -10,7 +10,7 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from eventbridge.core.host import awaiting
+from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.waker import Bell
 from eventbridge.hypervisor.model import ConsoleInfo, ConsoleKind
 

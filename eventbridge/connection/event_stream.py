@@ -19,7 +19,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
-from eventbridge.core.host import AwaitingHost, HostLoop, awaiting
+from eventbridge.core.host import AwaitingHost, HostLoop
+from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.waker import Bell
 from eventbridge.errors import EventBridgeError
 from eventbridge.hypervisor.events import DomainEvent, Kind

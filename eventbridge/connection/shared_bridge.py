@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from eventbridge.bridge import Bridge
-from eventbridge.core import host as hosts
+from eventbridge.core import host_lookup
 from eventbridge.core.host import HostLoop
 
 _lock = threading.Lock()
@@ -35,7 +35,7 @@ class Lease:
 
 def lease() -> Lease:
     """On the loop that is running in this thread; `HostUnavailable` where none is."""
-    running = hosts.running()
+    running = host_lookup.running()
     with _lock:
         bridge = next((bridge for bridge in _leases if _is_on(bridge, running)), None) or Bridge(running)
         _leases[bridge] = _leases.get(bridge, 0) + 1

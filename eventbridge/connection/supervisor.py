@@ -22,7 +22,7 @@ from typing import Protocol
 from eventbridge.bridge import Bridge
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import BridgeClosed, BridgeForked, ConnectionLost, UnknownHandle
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.driver import Session, Subscription
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.request import Request
@@ -201,7 +201,7 @@ class Link:
 
     def _open(self, epoch: int) -> None:
         try:
-            driver = drivers.find(self.uri)
+            driver = lookup.find(self.uri)
             session = _whole(driver.subscribe(self.uri, self._bridge, functools.partial(self._told, epoch)))
         except Exception as error:
             self._mailbox.put(functools.partial(self._has_failed, epoch, error))

@@ -1,58 +1,15 @@
-"""What eventbridge asks of a host loop, and how it finds one.
+"""What eventbridge asks of a host loop.
 
 A host adapter is small because the bridge has one fd for everything: the host watches it, runs a function on its own
-thread, and says which thread that is.  Adapters live in ``eventbridge.adapters.hosts``, one module each; anybody's
-may be announced through the entry-point group ``eventbridge.hosts``, where the entry's name is the host's and its
-object a class with a ``running()`` class method (`HostFactory`).
-
-The core reaches them by name only: nothing here imports an adapter until it is asked for.
+thread, and says which thread that is.  Adapters live in ``eventbridge.adapters.hosts``, one module each; `host_lookup`
+finds them by name.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
+import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard, runtime_checkable
-
-from eventbridge.errors import HostUnavailable
-from eventbridge.plugins import entry_points
-
-ENTRY_POINT_GROUP = "eventbridge.hosts"
-
-# Name: module and class, the libraries of which one must be loaded for such a loop to be running here (none: it cannot
-# be seen from outside), and what to install.
-BUILT_IN: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "asyncio": ("eventbridge.adapters.hosts.asyncio:AsyncioHost", ("asyncio",), "it is in the standard library"),
-    "libuv": ("eventbridge.adapters.hosts.libuv:LibuvHost", (), "pip install eventbridge[libuv]"),
-    "select": ("eventbridge.adapters.hosts.select:SelectHost", (), "it is in the standard library"),
-    "trio": ("eventbridge.adapters.hosts.trio:TrioHost", ("trio",), "pip install eventbridge[trio]"),
-    "glib": (
-        "eventbridge.adapters.hosts.glib:GlibHost",
-        ("gi.repository.GLib",),
-        "apt-get install python3-gi, or "
-        "libgirepository1.0-dev libcairo2-dev pkg-config gcc and pip install eventbridge[glib]",
-    ),
-    "gevent": ("eventbridge.adapters.hosts.gevent:GeventHost", ("gevent",), "pip install eventbridge[gevent]"),
-    "twisted": (
-        "eventbridge.adapters.hosts.twisted:TwistedHost",
-        ("twisted.internet.reactor",),
-        "pip install eventbridge[twisted]",
-    ),
-    "qt": (
-        "eventbridge.adapters.hosts.qt:QtHost",
-        ("PySide6.QtCore", "PyQt6.QtCore"),
-        "pip install eventbridge[qt]",
-    ),
-}
-
-# A loop may run on another: trio as a guest on any, asyncio on Qt (qasync) or GLib (gbulb), Twisted on asyncio, Qt or
-# GLib, Qt on GLib; and gevent's hub runs wherever its thread waits.  The upper one is meant.
-LOOKED_FOR = ("trio", "asyncio", "twisted", "qt", "glib", "gevent")
-
-# What may be what runs here, and has no host.
-FOREIGN = ("tkinter", "wx", "eventlet", "curio", "pyglet", "pygame")
+from typing import Protocol, TypeGuard, runtime_checkable
 
 
 @runtime_checkable
@@ -126,20 +83,6 @@ def can_switch(host: HostLoop) -> TypeGuard[SwitchingHost]:
     return hasattr(type(host), "switch_until") and host.can_switch()  # type: ignore[attr-defined]  # as was looked
 
 
-def awaiting(host: HostLoop, instead: str) -> AwaitingHost:
-    """Where the task that runs here waits: ``host``, or, where another thread runs that (the bridge has moved), the
-    loop that runs in this one.  `HostUnavailable`, with what to do ``instead``, where neither has tasks.
-    """
-    # isinstance looks at all of the protocol, for 10 us (Python 3.11)
-    if hasattr(type(host), "wait_for") and host.is_loop_thread():
-        return host  # type: ignore[return-value]  # as was looked
-    with contextlib.suppress(HostUnavailable):
-        here = running()
-        if hasattr(type(here), "wait_for"):
-            return here  # type: ignore[return-value]  # as was looked
-    raise HostUnavailable(f"the {host.name} host has no tasks to wait in: {instead}")
-
-
 class HostFactory(Protocol):
     """A host adapter's class."""
 
@@ -152,53 +95,22 @@ class HostFactory(Protocol):
         """The host on the loop that is running in this thread, or None."""
 
 
-def names() -> list[str]:
-    """The hosts that can be asked for by name: ours, then those announced by others."""
-    return [*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in BUILT_IN)]
+def on_loop(host: HostLoop, step: Callable[[], None]) -> None:
+    """Now, where this thread may touch the loop; else soon, on the loop's own."""
+    if host.is_loop_thread():
+        step()
+    else:
+        host.call_soon_threadsafe(step)
 
 
-def factory(name: str) -> HostFactory:
-    """The adapter's class; `HostUnavailable` for a name that is not known, or whose library is missing."""
-    if name in BUILT_IN:
-        target, _, install = BUILT_IN[name]
-        module, _, attribute = target.partition(":")
-        try:
-            found: Any = getattr(importlib.import_module(module), attribute)
-        except ImportError as error:
-            raise HostUnavailable(f"the host loop {name!r} cannot be used here: {error}; {install}") from error
-        return found  # type: ignore[no-any-return]  # the table's promise, held by the conformance suite
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            announced: HostFactory = entry.load()
-            return announced
-    raise HostUnavailable(f"no host loop is called {name!r}; there are: {', '.join(names())}")
-
-
-def by_name(name: str) -> HostLoop:
-    """A host by its name."""
-    return factory(name)()
-
-
-def running() -> HostLoop:
-    """The host on the loop that is running in this thread, whichever it is; `HostUnavailable`, with what was found,
-    where there is none that can be served.
-    """
-    found = []
-    for name in [*LOOKED_FOR, *(name for name in names() if name not in BUILT_IN)]:
-        if name in BUILT_IN and not any(sys.modules.get(library) for library in BUILT_IN[name][1]):
-            continue  # its library is not even loaded
-        try:
-            host = factory(name).running()
-        except HostUnavailable as error:
-            found.append(f"{name}: {error}")
-            continue
-        if host is not None:
-            return host
-        if name != "asyncio":  # which is always loaded
-            found.append(f"{name} is loaded, but does not run in this thread")
-    found.extend(f"{name} is loaded, for whose loop there is no host" for name in FOREIGN if sys.modules.get(name))
-    raise HostUnavailable(
-        "no event loop is running in this thread: call attach() inside one (a coroutine, a callback), "
-        f"or name a loop: Bridge(NAME) with one of {', '.join(names())}"
-        + (f". Found: {'; '.join(found)}" if found else "")
-    )
+def runs_here(host: HostLoop) -> bool:
+    """Does this very thread run the host's loop now?"""
+    if not host.is_loop_thread():
+        return False
+    # A host that nobody runs says so on every thread: another one can tell.
+    others: list[bool] = []
+    asking = threading.Thread(target=lambda: others.append(host.is_loop_thread()))
+    asking.start()
+    asking.join()
+    # Asked last: it may have begun to run on another thread between the two looks.
+    return not others[0] and host.is_loop_thread()

@@ -24,9 +24,9 @@ from eventbridge.errors import HostUnavailable
 from .affinity import DEBUG
 from .dispatcher import CAREFUL_PASSES, Dispatcher
 from .handles import Handle
+from .host import on_loop
 from .masks import TOLD
 from .origin import FREES, Origin, origin
-from .runs import on_loop
 from .timers import Timer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeAlias
 
 from .dispatcher import Dispatcher
-from .host import HostLoop, RunnableHost
+from .host import HostLoop, RunnableHost, on_loop
 
 Condition: TypeAlias = Callable[[], bool]
 
@@ -76,24 +76,3 @@ class _Run:
 def _check(runs: list[_Run]) -> None:
     for run in runs:
         run.check()
-
-
-def on_loop(host: HostLoop, step: Callable[[], None]) -> None:
-    """Now, where this thread may touch the loop; else soon, on the loop's own."""
-    if host.is_loop_thread():
-        step()
-    else:
-        host.call_soon_threadsafe(step)
-
-
-def runs_here(host: HostLoop) -> bool:
-    """Does this very thread run the host's loop now?"""
-    if not host.is_loop_thread():
-        return False
-    # A host that nobody runs says so on every thread: another one can tell.
-    others: list[bool] = []
-    asking = threading.Thread(target=lambda: others.append(host.is_loop_thread()))
-    asking.start()
-    asking.join()
-    # Asked last: it may have begun to run on another thread between the two looks.
-    return not others[0] and host.is_loop_thread()

@@ -1,45 +1,13 @@
-"""Which hypervisor a URI means, and what every driver can do: tell its events, and do what it is asked.
-
-Drivers live in ``eventbridge.adapters.hypervisors`` and are reached by name only.  Anybody's may be announced through
-the entry-point group ``eventbridge.hypervisors``: the entry's name is the URI's scheme, its object a `Driver`.
-"""
+"""What a hypervisor's driver implements: it emits events, and does what it is requested to do."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from eventbridge.bridge import Bridge
-from eventbridge.errors import HypervisorUnavailable
-from eventbridge.plugins import entry_points
 
 from .events import Emit
 from .request import Request
-
-ENTRY_POINT_GROUP = "eventbridge.hypervisors"
-
-_LIBVIRT = "eventbridge.adapters.hypervisors.libvirt.driver:driver"
-_QMP = "eventbridge.adapters.hypervisors.qmp.driver:driver"
-_SIM = "eventbridge.adapters.hypervisors.sim.driver:driver"
-_XENSTORE = "eventbridge.adapters.hypervisors.xen.store_driver.driver:driver"
-_XEN = "eventbridge.adapters.hypervisors.xen.driver:driver"
-
-# libvirt's schemes are those of its documentation (uri.html, and the pages of its drivers).
-_LIBVIRT_SCHEMES = (
-    "test qemu xen lxc ch vz bhyve vbox openvz hvf esx vpx gsx hyperv vmwareplayer vmwarews vmwarefusion"
-).split()
-
-# Scheme (what is before "+" in the URI's): the driver, and what to install where it cannot be loaded.
-BUILT_IN: dict[str, tuple[str, str]] = {
-    "sim": (_SIM, "it is part of eventbridge"),
-    "qmp": (_QMP, "it is part of eventbridge"),
-    "libxl": (_XEN, "apt-get install libxenmisc4.17, or of whichever version Xen is here"),
-    "xenstore": (_XENSTORE, "it is part of eventbridge"),
-    **dict.fromkeys(
-        _LIBVIRT_SCHEMES, (_LIBVIRT, "apt-get install libvirt-dev pkg-config gcc, then pip install libvirt-python")
-    ),
-}
 
 
 class Subscription(Protocol):
@@ -84,40 +52,3 @@ class Driver(Protocol):
 
     def version(self) -> str:
         """The library's name and version, for ``eventbridge doctor``."""
-
-
-def scheme(uri: str) -> str:
-    """What decides the driver: the part of the URI's scheme before "+"; `HypervisorUnavailable` for what is no URI."""
-    try:
-        found = urlsplit(uri).scheme
-    except ValueError as error:
-        raise HypervisorUnavailable(f"{uri!r} is no URI: {error}") from None
-    if not found or ":" not in uri:
-        raise HypervisorUnavailable(f"{uri!r} is no URI: it needs a scheme, as in sim:///default or qemu:///system")
-    return found.partition("+")[0]
-
-
-def schemes() -> list[str]:
-    """The schemes that a driver is known for, installed or not: ours, then those announced by others."""
-    return [*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in BUILT_IN)]
-
-
-def find(uri: str) -> Driver:
-    """The driver for a URI; `HypervisorUnavailable` where its scheme is not known or its library is missing."""
-    wanted = scheme(uri)
-    if wanted in BUILT_IN:
-        target, install = BUILT_IN[wanted]
-        module, _, attribute = target.partition(":")
-        try:
-            found: Any = getattr(importlib.import_module(module), attribute)
-        except ImportError as error:
-            raise HypervisorUnavailable(f"{uri}: its library cannot be loaded: {error}; {install}") from error
-        driver: Driver = found
-        return driver
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == wanted:
-            announced: Driver = entry.load()
-            return announced
-    raise HypervisorUnavailable(
-        f"{uri}: no driver knows the scheme {wanted!r}; there are: {', '.join(sorted(schemes()))}"
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from eventbridge.core import host as hosts
+from eventbridge.core import host_lookup
 from eventbridge.core.host import AwaitingHost
 from eventbridge.errors import HostUnavailable
 
@@ -103,7 +103,7 @@ class AsyncHold:
 
 
 def _awaiting_host() -> AwaitingHost:
-    host = hosts.running()
+    host = host_lookup.running()
     if not isinstance(host, AwaitingHost):
         raise HostUnavailable(
             f"the {host.name} host has no tasks to wait in: use Jobs.request, or Jobs.hold in a thread"

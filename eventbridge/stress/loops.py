@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from eventbridge.bridge import Bridge, ErrorHandler
-from eventbridge.core import host
+from eventbridge.core import host_lookup
 from eventbridge.errors import HostUnavailable
 
 DRAIN_SECONDS = 1.0
@@ -22,7 +22,10 @@ ON_ASYNCIO: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "rloop": ("rloop", lambda rloop: rloop.new_event_loop()),
     "tornado": ("tornado.ioloop", lambda ioloop: ioloop.IOLoop(make_current=False).asyncio_loop),
     "gbulb": ("gbulb", lambda gbulb: gbulb.GLibEventLoop()),
-    "qasync": ("qasync", lambda qasync: qasync.QEventLoop(sys.modules[host.factory("qt").__module__].application())),
+    "qasync": (
+        "qasync",
+        lambda qasync: qasync.QEventLoop(sys.modules[host_lookup.factory("qt").__module__].application()),
+    ),
 }
 
 KEPT = ("rloop",)
@@ -45,7 +48,7 @@ NO_STORMS = {
 
 def names() -> list[str]:
     """What ``--loop`` takes."""
-    return [*host.names(), *ON_ASYNCIO]
+    return [*host_lookup.names(), *ON_ASYNCIO]
 
 
 def loop_name(text: str) -> str:
@@ -73,7 +76,7 @@ def new_bridge(name: str, on_error: ErrorHandler | None = None) -> tuple[Bridge,
     if name not in ON_ASYNCIO:
         return Bridge(name, on_error=on_error), None
     loop = _kept_loop(name) if name in KEPT else _new_loop(name)
-    adapter: Any = host.factory("asyncio")
+    adapter: Any = host_lookup.factory("asyncio")
     return Bridge(adapter(loop), on_error=on_error), loop
 
 
@@ -86,7 +89,7 @@ def _new_loop(name: str) -> Any:
     module, make = ON_ASYNCIO[name]
     try:
         if name == "qasync":
-            host.factory("qt")  # first, for qasync takes the binding that is loaded
+            host_lookup.factory("qt")  # first, for qasync takes the binding that is loaded
         return make(importlib.import_module(module))
     except ImportError as error:
         raise HostUnavailable(f"the loop {name!r} cannot be used here: {error}; pip install {name}") from error

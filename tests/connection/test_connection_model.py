@@ -9,9 +9,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.model import State
+from eventbridge.plugins import BuiltIn
 from eventbridge.testing import SteppingHost
 from tests.support import scripted_hypervisor
 from tests.support.desk import Desk
@@ -37,7 +38,9 @@ steps = st.one_of(
 
 @pytest.fixture(autouse=True)
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(drivers.BUILT_IN, "scripted", (f"{scripted_hypervisor.__name__}:driver", "it is a stand-in"))
+    monkeypatch.setitem(
+        lookup.DRIVERS.built_in, "scripted", BuiltIn(f"{scripted_hypervisor.__name__}:driver", "it is a stand-in")
+    )
 
 
 class World:

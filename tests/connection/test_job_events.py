@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from eventbridge import Domain, LongCall
 from eventbridge.connection.event_stream import EventStream
 from eventbridge.errors import ConnectionLost, HypervisorError
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.model import DomainRef, State
+from eventbridge.plugins import BuiltIn
 from eventbridge.testing import SteppingHost
 from tests.connection.conftest import Desk
 from tests.support import scripted_hypervisor
@@ -31,7 +32,9 @@ ECHO = {"event": "MIGRATION", "data": {}}
 
 @pytest.fixture(autouse=True)
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(drivers.BUILT_IN, "scripted", (f"{scripted_hypervisor.__name__}:driver", "it is a stand-in"))
+    monkeypatch.setitem(
+        lookup.DRIVERS.built_in, "scripted", BuiltIn(f"{scripted_hypervisor.__name__}:driver", "it is a stand-in")
+    )
 
 
 class End:

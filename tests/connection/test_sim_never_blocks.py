@@ -20,13 +20,14 @@ from eventbridge.connection.call import Abort, Call
 from eventbridge.connection.console import ConsoleSession
 from eventbridge.connection.resync import Resync
 from eventbridge.errors import EventBridgeError, HypervisorError
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Emit, Kind
 from eventbridge.hypervisor.model import ConsoleInfo, ConsoleKind, DomainInfo, DomainRef, State
 from eventbridge.hypervisor.operations import OPERATIONS
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import BlockingSession
 from eventbridge.jobs import Progress
+from eventbridge.plugins import BuiltIn
 from tests.connection.sim_rig import S0, Rig
 from tests.support.patience import PATIENCE
 
@@ -85,7 +86,7 @@ driver = StuckDriver()
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
-    monkeypatch.setitem(drivers.BUILT_IN, "stuck", (f"{__name__}:driver", "it is a stand-in"))
+    monkeypatch.setitem(lookup.DRIVERS.built_in, "stuck", BuiltIn(f"{__name__}:driver", "it is a stand-in"))
     driver.library = Library()
     yield driver.library
     while PTYS:

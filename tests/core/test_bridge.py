@@ -427,7 +427,7 @@ def test_hosts_of_others_are_found_by_their_entry_point(monkeypatch: pytest.Monk
         def running(cls) -> SteppingHost:
             return cls()
 
-    monkeypatch.setattr("eventbridge.core.host.entry_points", lambda group: [Entry()])
+    monkeypatch.setattr("eventbridge.plugins.entry_points", lambda group: [Entry()])
     for bridge in (Bridge("theirs"), eventbridge.attach()):
         assert bridge.stats().host == "theirs"
         bridge.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventbridge.core.host import FOREIGN
+from eventbridge.core.host_lookup import FOREIGN
 from tests.support import wanted
 from tests.support.command import environment, run
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import eventbridge
 from eventbridge import Bridge
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent
 from eventbridge.hypervisor.request import Request
 from tests.support.command import ROOT
@@ -51,7 +51,7 @@ def driver_events(domains: int) -> dict[str, float]:
     uri = STORY.format(domains=domains)
     with Bridge("asyncio") as bridge:
         began = _cpu()
-        session = driver.find(uri).subscribe(uri, bridge, told)
+        session = lookup.find(uri).subscribe(uri, bridge, told)
         bridge.run(until=lambda: count >= EVENTS)
         used = _cpu() - began
         session.close()
@@ -105,7 +105,7 @@ class _Direct:
 def driver_calls(domains: int) -> dict[str, float]:
     async def main() -> float:
         with eventbridge.attach() as bridge:
-            session = driver.find(QUIET).subscribe(QUIET, bridge, lambda event: None)
+            session = lookup.find(QUIET).subscribe(QUIET, bridge, lambda event: None)
             listed = _Direct()
             session.begin(Request("list", None, {}, listed))
             refs = [info.domain for info in await listed.future]

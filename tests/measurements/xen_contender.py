@@ -14,7 +14,7 @@ import threading
 from functools import partial
 
 from eventbridge import Bridge, Events
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 
 URI = "libxl:///"
@@ -33,7 +33,7 @@ class Contender:
         self._line = b""
 
     def open(self) -> None:
-        self._subscription = driver.find(URI).subscribe(URI, self._bridge, self._told)
+        self._subscription = lookup.find(URI).subscribe(URI, self._bridge, self._told)
         self._bridge.add_handle(sys.stdin.fileno(), Events.READABLE, self._read)
 
     def _told(self, event: DomainEvent) -> None:

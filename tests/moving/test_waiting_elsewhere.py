@@ -13,7 +13,7 @@ import eventbridge
 from eventbridge import Bridge, HostUnavailable
 from eventbridge.adapters.hypervisors.sim import simulation
 from eventbridge.connection.event_stream import LAGGED
-from eventbridge.core.host import awaiting
+from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.waker import Bell
 from tests.moving.office import NAME, Office
 from tests.moving.stepped_host import StandIn

@@ -19,10 +19,11 @@ from eventbridge.bridge import Bridge
 from eventbridge.connection.inventory import AFTER
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Emit, Kind
 from eventbridge.hypervisor.model import DomainInfo, DomainRef, State
 from eventbridge.hypervisor.request import Request
+from eventbridge.plugins import BuiltIn
 from tests.support.patience import PATIENCE
 
 STATES = {"start": Kind.STARTED, "suspend": Kind.SUSPENDED, "resume": Kind.RESUMED, "destroy": Kind.STOPPED}
@@ -214,7 +215,7 @@ _hypervisors: dict[str, Scripted] = {}
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Scripted]]:
     """``script(name)`` makes a hypervisor."""
-    monkeypatch.setitem(drivers.BUILT_IN, "scripted", (f"{__name__}:driver", "it is a stand-in"))
+    monkeypatch.setitem(lookup.DRIVERS.built_in, "scripted", BuiltIn(f"{__name__}:driver", "it is a stand-in"))
 
     def make(name: str = "one") -> Scripted:
         made = _hypervisors[f"scripted:///{name}"] = Scripted(name)

@@ -12,7 +12,7 @@ from eventbridge import Bridge, BridgeClosed, HypervisorError
 from eventbridge.adapters.hypervisors.libvirt import installed
 from eventbridge.adapters.hypervisors.libvirt.driver import driver
 from eventbridge.adapters.hypervisors.libvirt.events import TOLD_BETTER_BY, event_ids
-from eventbridge.hypervisor.driver import find
+from eventbridge.hypervisor.lookup import find
 from tests.support.watched import Watched
 
 

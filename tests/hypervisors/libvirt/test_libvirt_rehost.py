@@ -18,7 +18,8 @@ import eventbridge
 from eventbridge import Bridge, BridgeClosed
 from eventbridge.adapters.hypervisors.libvirt import install
 from eventbridge.adapters.hypervisors.libvirt.driver import LibvirtSubscription, driver
-from eventbridge.core.host import RunnableHost, by_name
+from eventbridge.core.host import RunnableHost
+from eventbridge.core.host_lookup import by_name
 from eventbridge.hypervisor.events import DomainEvent
 from tests.support.libvirtd import Libvirtd
 from tests.support.patience import PATIENCE

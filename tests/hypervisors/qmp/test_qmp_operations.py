@@ -8,8 +8,7 @@ import pytest
 
 from eventbridge.adapters.hypervisors.qmp import driver
 from eventbridge.errors import ConnectionLost, HypervisorError, NoSuchDomain
-from eventbridge.hypervisor import driver as drivers
-from eventbridge.hypervisor import operations
+from eventbridge.hypervisor import lookup, operations
 from eventbridge.hypervisor.model import Connection, ConsoleKind, DomainRef, State
 from tests.support.patience import PATIENCE
 from tests.support.qmp_qemu import INCOMING, MACHINE, NONE, Start
@@ -19,8 +18,8 @@ UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 
 
 def test_it_is_the_driver_of_its_scheme() -> None:
-    assert drivers.find("qmp+unix:///run/qmp") is driver
-    assert drivers.find("qmp+tcp://localhost:4444") is driver
+    assert lookup.find("qmp+unix:///run/qmp") is driver
+    assert lookup.find("qmp+tcp://localhost:4444") is driver
     assert driver.version().startswith("QMP")
 
 

@@ -15,7 +15,7 @@ from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.sim.driver import driver, fds_needed
 from eventbridge.adapters.hypervisors.sim.uri import Parameters, parse
 from eventbridge.errors import HypervisorError
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 
@@ -73,7 +73,7 @@ def test_what_is_not_understood_is_one_clear_error(uri: str, complaint: str) -> 
 
 def test_it_is_the_driver_of_its_scheme_and_says_what_it_is() -> None:
     """``sim:`` finds it; its version says that it is simulated."""
-    assert drivers.find("sim:///default") is driver
+    assert lookup.find("sim:///default") is driver
     assert driver.version() == f"simulated, part of eventbridge {eventbridge.__version__}"
 
 

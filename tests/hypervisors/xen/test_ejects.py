@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.driver import Subscription
 from eventbridge.hypervisor.events import DomainEvent
 from tests.support.patience import PATIENCE
@@ -47,7 +47,7 @@ class Watch:
         self._xen = xen
         self._bridge = bridge
         self.events: list[DomainEvent] = []
-        self.subscription: Subscription = driver.find(URI).subscribe(URI, bridge, self.events.append)
+        self.subscription: Subscription = lookup.find(URI).subscribe(URI, bridge, self.events.append)
 
     def until(self, line: str, times: int = 1) -> None:
         """Such an event is delivered, so many times."""

@@ -18,7 +18,7 @@ from eventbridge.adapters.hypervisors.xen.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen.xenstore import source
 from eventbridge.adapters.hypervisors.xen.xenstore.source import WatchSource
 from eventbridge.connection import supervisor
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41, table
@@ -58,7 +58,7 @@ class Watch:
         self.xen = xen
         self.bridge = bridge
         self.events: list[DomainEvent] = []
-        self.subscription = driver.find(URI).subscribe(URI, bridge, self.events.append)
+        self.subscription = lookup.find(URI).subscribe(URI, bridge, self.events.append)
 
     def lines(self) -> list[str]:
         return [str(event) for event in self.events]

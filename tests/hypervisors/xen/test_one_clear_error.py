@@ -14,7 +14,7 @@ from eventbridge.adapters.hypervisors.xen import libxl, libxl41
 from eventbridge.adapters.hypervisors.xen.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen.support import library
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from tests.support.descriptors import open_fds
 from tests.support.patience import PATIENCE
 from tests.support.xen import libxl41 as stand_in
@@ -69,11 +69,11 @@ def test_no_permission_on_xenstoreds_socket_says_so_and_what_to_do(
 
 
 def test_nor_does_the_driver_get_past_it(xen: XenStandIn, bridge: Bridge, generation: str) -> None:
-    driver.find(URI).subscribe(URI, bridge, lambda event: None).close()  # what is loaded is loaded while it can be read
+    lookup.find(URI).subscribe(URI, bridge, lambda event: None).close()  # what is loaded is loaded while it can be read
     bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     fds = open_fds()
     with as_nobody(xen.socket), pytest.raises(HypervisorError, match=r"cannot connect to xenstored.*no permission"):
-        driver.find(URI).subscribe(URI, bridge, lambda event: None)
+        lookup.find(URI).subscribe(URI, bridge, lambda event: None)
     assert open_fds() == fds
 
 
@@ -123,7 +123,7 @@ def test_without_any_libxl_the_error_names_the_package(monkeypatch: pytest.Monke
     monkeypatch.setitem(library._KNOWN, "libxl", (("libnone.so.1",), library.LIBXL_PACKAGE, "EVENTBRIDGE_LIBXL"))
     library._loaded.cache_clear()
     try:
-        for opened in (lambda: libxl.Context(bridge), libxl41.Context, lambda: driver.find(URI).version()):
+        for opened in (lambda: libxl.Context(bridge), libxl41.Context, lambda: lookup.find(URI).version()):
             with pytest.raises(HypervisorUnavailable, match=r"libxl cannot be loaded .*apt-get install libxenmisc"):
                 opened()
     finally:

@@ -12,7 +12,7 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.xen.support.reasons import SHUTDOWN
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.patience import PATIENCE
 from tests.support.xen.standin import CRASH, POWEROFF, REBOOT, WATCHDOG, XenStandIn
@@ -66,7 +66,7 @@ def test_none_of_ten_thousand_is_lost_and_none_told_twice(xen: XenStandIn, host:
     errors: list[BaseException] = []
     with Bridge(host, on_error=lambda error, context: errors.append(error)) as bridge:
         story = Story(xen, bridge)
-        subscription = driver.find(URI).subscribe(URI, bridge, story.events.append)
+        subscription = lookup.find(URI).subscribe(URI, bridge, story.events.append)
         for generation in range(GENERATIONS):
             story.live(range(1 + generation * DOMAINS, 1 + (generation + 1) * DOMAINS))
         subscription.close()

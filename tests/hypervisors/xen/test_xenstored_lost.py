@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventbridge import Bridge
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.driver import Subscription
 from eventbridge.hypervisor.events import DomainEvent
 from tests.support.descriptors import open_fds
@@ -28,7 +28,7 @@ def bridge(request: pytest.FixtureRequest) -> Iterator[Bridge]:
 
 
 def subscribe(bridge: Bridge, events: list[DomainEvent]) -> Subscription:
-    return driver.find(URI).subscribe(URI, bridge, events.append)
+    return lookup.find(URI).subscribe(URI, bridge, events.append)
 
 
 def test_its_death_is_told_once_within_two_seconds_and_a_new_connection_works(xen: XenStandIn, bridge: Bridge) -> None:

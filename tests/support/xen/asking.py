@@ -9,7 +9,7 @@ from typing import Any
 
 from eventbridge import Bridge
 from eventbridge.errors import EventBridgeError
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.driver import Session
 from eventbridge.hypervisor.events import DomainEvent
 from eventbridge.hypervisor.model import DomainRef
@@ -52,7 +52,7 @@ class Asking:
         self.bridge = bridge
         self.uri = uri
         self.events: list[DomainEvent] = []
-        self.session: Session = driver.find(uri).subscribe(uri, bridge, self.events.append)
+        self.session: Session = lookup.find(uri).subscribe(uri, bridge, self.events.append)
 
     def begin(
         self,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from eventbridge.bridge import Bridge
-from eventbridge.core.host import awaiting
+from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import HostUnavailable, HypervisorError
 

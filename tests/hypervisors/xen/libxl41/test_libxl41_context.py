@@ -17,7 +17,7 @@ from eventbridge.adapters.hypervisors.xen.libxl41.context import ERROR_INVAL, re
 from eventbridge.adapters.hypervisors.xen.libxl41.waiter import EventSource
 from eventbridge.adapters.hypervisors.xen.support.library import Generation, generation, libxl
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.model import State
 from eventbridge.testing import SteppingHost
 from tests.support.patience import PATIENCE
@@ -70,7 +70,7 @@ def test_the_shapes_are_those_of_4_1() -> None:
 
 def test_what_is_loaded_is_of_the_first_generation(xen: XenStandIn) -> None:
     assert generation(libxl()) is Generation.WAITING_FD
-    assert driver.find(URI).version().startswith("libxenlight.so.1.0 (4.1:")
+    assert lookup.find(URI).version().startswith("libxenlight.so.1.0 (4.1:")
 
 
 def test_domains_are_listed_with_what_libxl_knows_of_them(xen: XenStandIn, context: Context) -> None:
@@ -235,7 +235,7 @@ def test_a_host_that_is_no_xen_host_says_what_to_look_at(xen: XenStandIn) -> Non
 def test_a_library_of_neither_generation_is_named(xen: XenStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTBRIDGE_LIBXL", "libc.so.6")
     with Bridge("select") as bridge, pytest.raises(HypervisorUnavailable, match=r"libc\.so\.6 is no libxl"):
-        driver.find(URI).subscribe(URI, bridge, lambda event: None)
+        lookup.find(URI).subscribe(URI, bridge, lambda event: None)
 
 
 def test_a_path_that_is_no_library_says_what_was_tried(xen: XenStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,4 +244,4 @@ def test_a_path_that_is_no_library_says_what_was_tried(xen: XenStandIn, monkeypa
         Bridge("select") as bridge,
         pytest.raises(HypervisorUnavailable, match=r"EVENTBRIDGE_LIBXL=/nowhere/libxenlight.so.*unset it"),
     ):
-        driver.find(URI).subscribe(URI, bridge, lambda event: None)
+        lookup.find(URI).subscribe(URI, bridge, lambda event: None)

@@ -11,7 +11,7 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.adapters.hypervisors.xen.domain_watcher import CLOSE_SECONDS
-from eventbridge.hypervisor import driver
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.driver import Subscription
 from eventbridge.hypervisor.events import DomainEvent, Kind
 from tests.support.descriptors import open_fds
@@ -28,7 +28,7 @@ class Watch:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.events: list[DomainEvent] = []
-        self.subscription: Subscription = driver.find(URI).subscribe(URI, bridge, self.events.append)
+        self.subscription: Subscription = lookup.find(URI).subscribe(URI, bridge, self.events.append)
 
     def expect(self, *lines: str) -> None:
         """Exactly these, and nothing more comes."""
@@ -149,7 +149,7 @@ def test_a_consumer_may_close_within_an_event(xen: XenStandIn, bridge: Bridge) -
         told.append(str(event))
         subscription.close()
 
-    subscription = driver.find(URI).subscribe(URI, bridge, close)
+    subscription = lookup.find(URI).subscribe(URI, bridge, close)
     xen.die(1, 2, 3, 4, 5)
     assert bridge.run(until=bridge.is_empty, timeout=PATIENCE)
     assert len(told) == 1

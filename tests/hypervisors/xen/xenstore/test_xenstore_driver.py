@@ -17,7 +17,7 @@ from eventbridge.adapters.hypervisors.xen.store_driver.toolstack import REQUESTS
 from eventbridge.adapters.hypervisors.xen.xenstore.store import Watched
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import ConnectionLost, HypervisorError
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent
 from tests.support.command import environment, running
 from tests.support.descriptors import open_fds
@@ -232,8 +232,8 @@ def test_a_frozen_xenstored_holds_up_neither_the_loop_nor_the_close(scene: Scene
 def test_the_scheme_finds_it_and_it_says_what_it_speaks_through(
     xen: XenStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert drivers.find("xenstore:///") is driver
-    assert drivers.find("xenstore:///run/xenstored/socket") is driver
+    assert lookup.find("xenstore:///") is driver
+    assert lookup.find("xenstore:///run/xenstored/socket") is driver
     assert driver.version() == "libxenstore.so.4"
     monkeypatch.setenv("EVENTBRIDGE_LIBXENSTORE", "/nonexistent")
     assert driver.version() == "the wire protocol, without libxenstore"
