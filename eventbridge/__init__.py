@@ -2,7 +2,7 @@
 runs.
 """
 
-from .bridge import Bridge, Stats, attach
+from .bridge import Bridge, attach
 from .connection.backoff import Backoff
 from .connection.call import Call, LongCall
 from .connection.connection import Connection, connect, open
@@ -12,6 +12,7 @@ from .core.host import HostLoop
 from .core.masks import Events
 from .core.models import CallbackModel, DirectSource
 from .diagnosis.slow import SlowCallback
+from .diagnosis.stats import Stats
 from .diagnosis.tracing import Trace
 from .errors import (
     BridgeClosed,

@@ -13,7 +13,8 @@ import contextlib
 import sys
 from typing import Any
 
-from eventbridge.bridge import Bridge, Stats
+from eventbridge.bridge import Bridge
+from eventbridge.diagnosis.stats import Stats
 from eventbridge.errors import HostUnavailable, HypervisorError
 from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Kind

@@ -17,9 +17,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from eventbridge.bridge import ENVIRONMENT
 from eventbridge.connection.connection import RECONNECT
 from eventbridge.diagnosis import trace_format
-from eventbridge.diagnosis.bridged import ENVIRONMENT
 from eventbridge.diagnosis.client import Asking, is_socket
 from eventbridge.diagnosis.process_wide import traced
 from eventbridge.errors import EventBridgeError, HypervisorUnavailable

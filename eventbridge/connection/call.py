@@ -102,7 +102,7 @@ class Call(Generic[T]):
         for waiter in waiters:
             waiter.set()
         for observer in self.bridge.observers:
-            observer.settled(self)
+            observer.settled(self, error)
         self._let_go()
         if not callbacks and not self.bridge.is_loop_thread():
             callbacks = [_nothing]  # a pass, after which `Bridge.run` looks at what it runs until

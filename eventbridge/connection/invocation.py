@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Protocol
 
-from eventbridge.bridge import LONGEST_TIMEOUT, Bridge
+from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import LONGEST_TIMEOUT
 from eventbridge.errors import (
     BridgeClosed,
     BridgeForked,
@@ -127,6 +128,21 @@ class Ask:
         call.cancels(self.cancel)
         if isinstance(call, LongCall):
             call.aborts(self.cancel)
+
+    @property
+    def what(self) -> str:
+        """Return what the call is called in messages."""
+        return self.call.what
+
+    @property
+    def uri(self) -> str:
+        """Return the connection's URI."""
+        return self._connection.uri
+
+    @property
+    def domain_name(self) -> str | None:
+        """Return the domain's name, if it is known."""
+        return None if self.domain is None else self.domain.name
 
     @property
     def is_under_way(self) -> bool:

@@ -14,7 +14,6 @@ import enum
 import functools
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Protocol
@@ -28,9 +27,6 @@ from eventbridge.hypervisor.events import DomainEvent, Kind
 from eventbridge.hypervisor.request import Request
 
 from .backoff import Backoff
-
-_living: weakref.WeakSet[Link] = weakref.WeakSet()
-_lock = threading.Lock()  # over that
 
 SUSPICION_SECONDS = 1.0
 """How long a hypervisor has to tell by itself that it has gone, once a call has found it so."""
@@ -86,9 +82,18 @@ class Link:
         self._gone_early: DomainEvent | None = None
         self._timer = bridge.add_timeout(-1, self._due)
         self._suspicion = bridge.add_timeout(-1, self._unexplained)
-        with _lock:
-            _living.add(self)
+        bridge.links.add(self)
         self._tell()
+
+    @property
+    def state_name(self) -> str:
+        """Return the state, for observers."""
+        return str(self.state)
+
+    @property
+    def owner(self) -> LinkOwner:
+        """Return the connection, for observers."""
+        return self._owner
 
     def open(self) -> None:
         """Begin to.  Any thread, once."""
@@ -99,6 +104,7 @@ class Link:
         self._epoch += 1
         session, self.session = self.session, None
         self._to(LinkState.CLOSED)
+        self._bridge.links.discard(self)
         for timer in (self._timer, self._suspicion):
             with contextlib.suppress(UnknownHandle, BridgeClosed, BridgeForked):
                 self._bridge.remove_timeout(timer)
@@ -218,12 +224,6 @@ class Link:
             log.exception("a session did not close")
         finally:
             closed()
-
-
-def living(bridge: Bridge) -> list[Link]:
-    """Those on it that are not closed.  Any thread."""
-    with _lock:
-        return [link for link in _living if link._bridge is bridge and link.state is not LinkState.CLOSED]
 
 
 class EventsOnly:

@@ -65,6 +65,11 @@ class Berth:
         """Who makes the passes now, or is to where nobody does."""
         return self._serving or self.host
 
+    @property
+    def is_served(self) -> bool:
+        """Return whether a host watches the fd now; False while the bridge moves."""
+        return self._serving is not None
+
     def begin(self) -> None:
         """Arrive for the first time; raises what its host does."""
         refusal = self._go_on()

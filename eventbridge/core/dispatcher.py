@@ -22,17 +22,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic, monotonic_ns
-from typing import TYPE_CHECKING
 
 from .affinity import loop_side
 from .handles import Handle, SharedFd
 from .masks import TO_KERNEL, TOLD
+from .observer import Observer
 from .origin import NOBODYS, one_of, origin
 from .registry import Registry
 from .timers import Timer
-
-if TYPE_CHECKING:
-    from .observed import Observer
 
 BUDGET_CALLBACKS = 256
 BUDGET_SECONDS = 0.002
@@ -91,7 +88,7 @@ class Dispatcher:
         self.slowest = 0.0  # seconds
         self.slowest_of = NOBODYS
         self.lag = self.late = 0  # ns, how late timeouts were called: the most, and the last one
-        self.observers: tuple[Observer, ...] = ()  # see diagnosis/observed.py
+        self.observers: tuple[Observer, ...] = ()  # see observed.py
 
     @property
     def in_pass(self) -> bool:

@@ -1,13 +1,11 @@
-"""How a bridge is watched at its work: who is told what, and the dispatcher that tells it.
+"""The dispatcher of a bridge that is observed.
 
-While nobody observes, the bridge's dispatcher is a plain `Dispatcher`, whose passes have no line about any of this.
-`observe` makes it an `ObservedDispatcher`: the same object, with all that it has in hand, as another class.  That one
-hands the core's own `_dispatch` and `_fire` a round's events one at a time, each as a round of its own, and so knows
-when each callback began and ended while every rule (what was removed meanwhile, nested passes, the budget) is kept by
-the very code that keeps it otherwise.  The exchange is made between two passes, on the loop's thread, which also has
-the host call the other `run_pass`.
-
-The hooks of passes are called on the loop's thread, inside the pass; those of calls and connections on any.
+While nothing observes a bridge, its dispatcher is a plain `Dispatcher`, whose passes have no line about observers.
+`Observation.add` makes it an `ObservedDispatcher`: the same object, with all that it has in hand, as another class.
+That class hands the core's own `_dispatch` and `_fire` a round's events one at a time, each as a round of its own.  So
+it knows when each callback began and ended, while the code that keeps every rule (what was removed meanwhile, nested
+passes, the budget) is the code that keeps it otherwise.  The exchange is made between two passes, on the loop thread,
+which also has the host call the other `run_pass`.
 """
 
 from __future__ import annotations
@@ -15,64 +13,25 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventbridge.errors import HostUnavailable
 
 from .affinity import DEBUG
+from .binding import Berth
 from .dispatcher import CAREFUL_PASSES, Dispatcher
 from .handles import Handle
 from .host import on_loop
 from .masks import TOLD
+from .observer import Observer
 from .origin import FREES, Origin, origin
 from .timers import Timer
 
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
-    from eventbridge.connection.call import Call
-    from eventbridge.connection.invocation import Ask
-    from eventbridge.connection.supervisor import Link
-
 REMEMBERED = 10_000
-_lock = threading.RLock()  # over who observes whom, and who exchanges what; a signal's handler may come in
+_lock = threading.RLock()  # guards who observes what, and which exchange is under way; a signal handler may enter
 _exchanging: list[Dispatcher] = []
-
-
-class Observer:
-    """What can be heard of a bridge; each does nothing here.  Short, and raises nothing.  Times are nanoseconds of
-    `time.monotonic_ns`.
-    """
-
-    def passed(self, began: int, ended: int, depth: int, callbacks: int) -> None:
-        """A pass is over; ``depth`` 0: an outermost one."""
-
-    def called(self, whose: Origin, began: int, ended: int, events: int, deadline: int) -> None:
-        """A callback has returned.  ``events``: what a handle was told; ``deadline``: of a timeout, 0 for one of every
-        pass.
-        """
-
-    def freed(self, began: int, ended: int, count: int) -> None:
-        """So many ``free`` that were owed have been called."""
-
-    def failed(self, error: BaseException, whose: Origin) -> None:
-        """A callback or a free has raised."""
-
-    def asked(self, ask: Ask) -> None:
-        """A call has set out."""
-
-    def begun(self, ask: Ask) -> None:
-        """It is handed to the hypervisor's session."""
-
-    def answered(self, ask: Ask, error: BaseException | None) -> None:
-        """The hypervisor is done with it."""
-
-    def settled(self, call: Call[Any]) -> None:
-        """A call has ended for whoever made it."""
-
-    def linked(self, link: Link, why: str) -> None:
-        """A connection is made, or (`supervisor.state`) has come into another state."""
 
 
 class ObservedDispatcher(Dispatcher):
@@ -189,47 +148,65 @@ def _is_held(lock: Any) -> bool:
     return bool(lock._is_owned())
 
 
-def observe(bridge: Bridge, observer: Observer) -> None:
-    """Have it told from now on; of callbacks from the next pass on.  Any thread."""
-    _change(bridge, lambda observers: (*observers, observer))
+class Observation:
+    """The observers of one bridge.  Any thread.
 
+    ``watch_anew()`` has the bridge's host watch the poller's fd with the dispatcher's present ``run_pass``;
+    ``closed()`` says whether the bridge is closed; ``changed(observers)`` is called with each change of them.
+    """
 
-def leave(bridge: Bridge, observer: Observer) -> None:
-    """Have it told no more.  Any thread; idempotent."""
-    _change(bridge, lambda observers: tuple(other for other in observers if other is not observer))
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        binding: Berth,
+        watch_anew: Callable[[], None],
+        closed: Callable[[], bool],
+        changed: Callable[[tuple[Observer, ...]], None],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._binding = binding
+        self._watch_anew = watch_anew
+        self._closed = closed
+        self._changed = changed
 
+    def add(self, observer: Observer) -> None:
+        """Call the observer from now on; of callbacks, from the next pass on."""
+        self._change(lambda observers: (*observers, observer))
 
-def _change(bridge: Bridge, change: Any) -> None:
-    with _lock:
-        bridge.observers = bridge._dispatcher.observers = change(bridge.observers)
-    _soon(bridge)
+    def remove(self, observer: Observer) -> None:
+        """Stop calling the observer.  Idempotent."""
+        self._change(lambda observers: tuple(other for other in observers if other is not observer))
 
+    def _change(self, change: Callable[[tuple[Observer, ...]], tuple[Observer, ...]]) -> None:
+        with _lock:
+            observers = self._dispatcher.observers = change(self._dispatcher.observers)
+            self._changed(observers)
+        self._soon()
 
-def _soon(bridge: Bridge) -> None:
-    with contextlib.suppress(HostUnavailable):  # its loop is closed for good: there is nothing to be seen
-        on_loop(bridge._berth.serving, lambda: _exchange(bridge))
+    def _soon(self) -> None:
+        with contextlib.suppress(HostUnavailable):  # its loop is closed for good: nothing more can be observed
+            on_loop(self._binding.serving, self._exchange)
 
-
-def _exchange(bridge: Bridge) -> None:
-    """The dispatcher's class for the one that it is to have; between two passes, on the thread that makes them."""
-    dispatcher, host = bridge._dispatcher, bridge._berth.serving
-    if dispatcher.in_pass:
-        dispatcher.after_pass(lambda: _soon(bridge))
-        return
-    if not host.is_loop_thread():  # it has moved meanwhile
-        _soon(bridge)
-        return
-    with _lock:
-        if dispatcher in _exchanging:
-            return  # another thread is at it (while nobody runs the loop any may be), and looks once more
-        _exchanging.append(dispatcher)
-    while _next_class(dispatcher, bridge.closed):
-        try:
-            if bridge._berth._serving is not None:  # else it is on its way, and is watched anew where it arrives
-                bridge._watch_anew()
-        except BaseException:
-            _exchanging.remove(dispatcher)
-            raise
+    def _exchange(self) -> None:
+        """Exchange the dispatcher's class; between two passes, on the thread that makes them."""
+        dispatcher, host = self._dispatcher, self._binding.serving
+        if dispatcher.in_pass:
+            dispatcher.after_pass(self._soon)
+            return
+        if not host.is_loop_thread():  # the bridge has moved meanwhile
+            self._soon()
+            return
+        with _lock:
+            if dispatcher in _exchanging:
+                return  # another thread exchanges it (any may while nobody runs the loop), and looks once more
+            _exchanging.append(dispatcher)
+        while _next_class(dispatcher, self._closed()):
+            try:
+                if self._binding.is_served:  # else it is on its way, and is watched anew where it arrives
+                    self._watch_anew()
+            except BaseException:
+                _exchanging.remove(dispatcher)
+                raise
 
 
 def _next_class(dispatcher: Dispatcher, closed: bool) -> bool:

@@ -8,17 +8,12 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from eventbridge.bridge import living
+from eventbridge.core.bridge import BORN, BridgeCore, living
 from eventbridge.errors import BridgeClosed, BridgeForked
 
-from .bridged import BORN
 from .server import Server
 from .tracing import Trace
-
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
 
 log = logging.getLogger("eventbridge")
 _lock = threading.Lock()
@@ -32,9 +27,9 @@ def traced(limit: int) -> Iterator[list[Trace]]:
     """
     traces: list[Trace] = []
 
-    def begin(bridge: Bridge) -> None:
+    def begin(bridge: BridgeCore) -> None:
         with contextlib.suppress(BridgeClosed, BridgeForked):
-            traces.append(bridge.trace(limit))
+            traces.append(Trace(bridge, limit).start())
 
     for bridge in living():
         begin(bridge)

@@ -10,14 +10,13 @@ It beats on the loop's thread; what it has found may be asked for on any.
 from __future__ import annotations
 
 import collections
+import weakref
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.timers import Timer
-
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
 
 SECONDS = 0.05
 KEEP = 1000
@@ -43,7 +42,7 @@ class Pulse:
 
     def __init__(
         self,
-        bridge: Bridge,
+        bridge: BridgeCore,
         seconds: float = SECONDS,
         *,
         keep: int = KEEP,
@@ -58,7 +57,7 @@ class Pulse:
         with self._registry.lock:
             self._registry.set_timer(self._timer, max(1, int(seconds * 1000)))
             self._due = self._timer.deadline
-        bridge.pulses = (*bridge.pulses, self)
+        _pulses[bridge] = (*_pulses.get(bridge, ()), self)
 
     def lag(self) -> Lag:
         """Of the last beats."""
@@ -70,7 +69,7 @@ class Pulse:
 
     def close(self) -> None:
         """No beat begins after this.  Idempotent; any thread."""
-        self._bridge.pulses = tuple(pulse for pulse in self._bridge.pulses if pulse is not self)
+        _pulses[self._bridge] = tuple(pulse for pulse in _pulses.get(self._bridge, ()) if pulse is not self)
         with self._registry.lock:
             self._registry.timers.forget(self._timer)
 
@@ -87,3 +86,12 @@ class Pulse:
         self._late.append(late)
         if self._told is not None:
             self._told(now, late)
+
+
+_pulses: weakref.WeakKeyDictionary[BridgeCore, tuple[Pulse, ...]] = weakref.WeakKeyDictionary()
+
+
+def lag_of(bridge: BridgeCore) -> Lag:
+    """Return how late the bridge's host calls, by the pulse that was begun last; `NO_LAG` if there is none."""
+    pulses = _pulses.get(bridge)
+    return pulses[-1].lag() if pulses else NO_LAG

@@ -23,16 +23,16 @@ import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.observed import ObservedDispatcher
 from eventbridge.core.origin import origin
 from eventbridge.errors import BridgeClosed, BridgeForked
 
 from . import trace_format
-
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
+from .stats import snapshot
+from .tracing import Trace
 
 ASKERS = 8
 """How many are answered at a time."""
@@ -53,7 +53,7 @@ class Server:
     FileExistsError where somebody answers there, or it is no socket; OSError where it cannot be made.
     """
 
-    def __init__(self, path: str | os.PathLike[str], bridges: Callable[[], list[Bridge]]) -> None:
+    def __init__(self, path: str | os.PathLike[str], bridges: Callable[[], list[BridgeCore]]) -> None:
         self.path = os.fspath(path)
         self._bridges = bridges
         self._room = threading.BoundedSemaphore(ASKERS)
@@ -157,11 +157,11 @@ def _read(asker: socket.socket) -> Question:
 # -- the answers
 
 
-def _stats(bridges: list[Bridge], question: Question, asker: socket.socket) -> dict[str, Any]:
-    return {"process": os.getpid(), "bridges": [{**plain(b.stats()), "callback": _now_in(b)} for b in bridges]}
+def _stats(bridges: list[BridgeCore], question: Question, asker: socket.socket) -> dict[str, Any]:
+    return {"process": os.getpid(), "bridges": [{**plain(snapshot(b)), "callback": _now_in(b)} for b in bridges]}
 
 
-def _stacks(bridges: list[Bridge], question: Question, asker: socket.socket) -> dict[str, Any]:
+def _stacks(bridges: list[BridgeCore], question: Question, asker: socket.socket) -> dict[str, Any]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     loops = {bridge._dispatcher.thread for bridge in bridges if isinstance(bridge._dispatcher, ObservedDispatcher)}
     threads = [
@@ -176,14 +176,14 @@ def _stacks(bridges: list[Bridge], question: Question, asker: socket.socket) -> 
     return {"process": os.getpid(), "threads": threads, "callbacks": [_now_in(bridge) for bridge in bridges]}
 
 
-def _trace(bridges: list[Bridge], question: Question, asker: socket.socket) -> dict[str, Any]:
+def _trace(bridges: list[BridgeCore], question: Question, asker: socket.socket) -> dict[str, Any]:
     seconds = min(max(float(question["seconds"]), 0.0), LONGEST_TRACE)
     limit = int(question.get("limit", 100_000))
     traces = []
     try:
         for bridge in bridges:
             with contextlib.suppress(BridgeClosed, BridgeForked):
-                traces.append(bridge.trace(limit))
+                traces.append(Trace(bridge, limit).start())
         waits = select.poll()
         waits.register(asker, select.POLLIN | select.POLLHUP)
         waits.poll(int(seconds * 1000))
@@ -193,14 +193,14 @@ def _trace(bridges: list[Bridge], question: Question, asker: socket.socket) -> d
     return trace_format.document(traces)
 
 
-ANSWERS: dict[str, Callable[[list[Bridge], Question, socket.socket], dict[str, Any]]] = {
+ANSWERS: dict[str, Callable[[list[BridgeCore], Question, socket.socket], dict[str, Any]]] = {
     "stats": _stats,
     "stacks": _stacks,
     "trace": _trace,
 }
 
 
-def _now_in(bridge: Bridge) -> dict[str, Any] | None:
+def _now_in(bridge: BridgeCore) -> dict[str, Any] | None:
     """The callback that it is in; how long is known where somebody observes it."""
     dispatcher = bridge._dispatcher
     item = dispatcher._current

@@ -17,14 +17,13 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.dispatcher import Dispatcher
-from eventbridge.core.observed import ObservedDispatcher, Observer, leave, observe
+from eventbridge.core.observed import ObservedDispatcher
+from eventbridge.core.observer import Observer
 from eventbridge.core.origin import FREES, Origin
-
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
 
 _CALLERS = {
     function.__code__ for function in (Dispatcher._fire, Dispatcher._dispatch, inspect.unwrap(Dispatcher.run_frees))
@@ -60,7 +59,9 @@ class SlowReport(Observer):
     manager.
     """
 
-    def __init__(self, bridge: Bridge, seconds: float, handler: Handler | None = None, *, stack: bool = False) -> None:
+    def __init__(
+        self, bridge: BridgeCore, seconds: float, handler: Handler | None = None, *, stack: bool = False
+    ) -> None:
         if not seconds > 0:
             raise ValueError(f"what is slow must be more than 0 seconds; found {seconds!r}")
         bridge.check()
@@ -71,7 +72,7 @@ class SlowReport(Observer):
         self._stack = stack
         self._over = threading.Event()
         self._blocked: dict[int, str | None] = {}  # what was told of while it blocked: since when, its stack
-        observe(bridge, self)
+        bridge.observe(self)
         watch = threading.Thread(
             target=_watch, args=(weakref.ref(self), self._over, seconds / LOOKS), name="slow callbacks", daemon=True
         )
@@ -82,7 +83,7 @@ class SlowReport(Observer):
         self._over.set()
         bridge = self._bridge()
         if bridge is not None:
-            leave(bridge, self)
+            bridge.unobserve(self)
 
     def __enter__(self) -> SlowReport:
         return self

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.handles import Handle
 from eventbridge.core.origin import NOBODYS, Origin, owner
 from eventbridge.core.timers import Timer
 
-from .pulse import NO_LAG, Lag
-
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
+from .pulse import NO_LAG, Lag, lag_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +54,11 @@ class Stats:
     """How late the host calls, where `Bridge.diagnose` measures it."""
 
 
-def snapshot(bridge: Bridge) -> Stats:
+def snapshot(bridge: BridgeCore) -> Stats:
     """What `Bridge.stats` returns."""
     dispatcher, registry = bridge._dispatcher, bridge._registry
     with registry.lock:
         handles, timeouts = list(registry.handles.values()), list(registry.timeouts.values())
-    pulses = bridge.pulses
     return Stats(
         host=bridge.host.name,
         handles=len(handles),
@@ -79,7 +75,7 @@ def snapshot(bridge: Bridge) -> Stats:
         rebuilds=dispatcher.rebuilds,
         frees_owed=len(registry.frees),
         owners=_owners(handles, timeouts),
-        host_lag=pulses[-1].lag() if pulses else NO_LAG,
+        host_lag=lag_of(bridge),
     )
 
 

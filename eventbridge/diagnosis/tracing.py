@@ -13,25 +13,22 @@ import threading
 import weakref
 from collections.abc import Hashable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eventbridge.core.observed import Observer, leave, observe
+from eventbridge.core.bridge import BridgeCore
+from eventbridge.core.observer import ObservedCall, ObservedLink, Observer
 from eventbridge.core.origin import Origin
 from eventbridge.errors import EventBridgeError
+from eventbridge.jobs import Jobs, Ticket
 
 from . import spans, trace_format
 from .job_following import follow, unfollow
 from .pulse import Pulse
 from .spans import CALLS, JOBS, Asked, Drawn, Held, Record, Track
 
-if TYPE_CHECKING:
-    from eventbridge.bridge import Bridge
-    from eventbridge.connection.call import Call
-    from eventbridge.connection.invocation import Ask
-    from eventbridge.connection.supervisor import Link
-    from eventbridge.jobs import Jobs, Ticket
-
 get_ident = threading.get_ident
+PULSE_SECONDS = 0.1
+"""How often a trace measures the host's lag."""
 
 
 class Ring:
@@ -66,13 +63,13 @@ class Ring:
 
 
 class Trace(Observer):
-    """See `Diagnosed.trace`, which makes one and starts it.  Any thread."""
+    """See `Bridge.trace`, which makes one and starts it.  Any thread."""
 
-    def __init__(self, bridge: Bridge, limit: int, *, pulse_seconds: float | None = None) -> None:
+    def __init__(self, bridge: BridgeCore, limit: int, *, pulse_seconds: float | None = PULSE_SECONDS) -> None:
         self._bridge = weakref.ref(bridge)
         self._loop = Ring(limit)
         self._rest = Ring(limit)
-        self._calls: dict[Call[Any], Asked] = {}
+        self._calls: dict[Hashable, Asked] = {}
         self._jobs: dict[Ticket, Held] = {}
         self._tables: weakref.WeakKeyDictionary[Jobs, tuple[str, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
         self._pulse_seconds = pulse_seconds
@@ -83,14 +80,10 @@ class Trace(Observer):
 
     def start(self) -> Trace:
         """Raises `BridgeClosed` or `BridgeForked`."""
-        from eventbridge.connection.supervisor import living
-
         bridge = self._live()
         if self._pulse_seconds is not None:
             self._pulse = Pulse(bridge, self._pulse_seconds, told=self._beat)
-        observe(bridge, self)
-        for link in living(bridge):
-            self.linked(link)
+        bridge.observe(self)
         return self
 
     def stop(self) -> None:
@@ -100,7 +93,7 @@ class Trace(Observer):
         self._stopped = monotonic_ns()
         bridge = self._bridge()
         if bridge is not None:
-            leave(bridge, self)
+            bridge.unobserve(self)
         if self._pulse is not None:
             self._pulse.close()
         for jobs in list(self._tables):
@@ -139,7 +132,7 @@ class Trace(Observer):
         rest += [(spans.a_job, held, now) for held in list(self._jobs.values())]
         return [*spans.drawn(loop), *spans.waits_of(loop), *spans.drawn(rest)]
 
-    def _live(self) -> Bridge:
+    def _live(self) -> BridgeCore:
         bridge = self._bridge()
         if bridge is None:
             raise EventBridgeError("the bridge that was to be traced is gone")
@@ -166,44 +159,43 @@ class Trace(Observer):
 
     # -- calls
 
-    def asked(self, ask: Ask) -> None:
-        connection: Any = ask._connection
-        track = _track(CALLS, connection, ask.key, None if ask.domain is None else ask.domain.name)
-        self._calls[ask.call] = Asked(track, ask.call.what, ask.operation, monotonic_ns())
+    def asked(self, call: ObservedCall) -> None:
+        track = _track(CALLS, call.uri, call.key, call.domain_name)
+        self._calls[call.call] = Asked(track, call.what, call.operation, monotonic_ns())
 
-    def begun(self, ask: Ask) -> None:
-        call = self._calls.get(ask.call)
-        if call is not None:
-            call.begun = monotonic_ns()
+    def begun(self, call: ObservedCall) -> None:
+        span = self._calls.get(call.call)
+        if span is not None:
+            span.begun = monotonic_ns()
 
-    def answered(self, ask: Ask, error: BaseException | None) -> None:
-        call = self._calls.get(ask.call)
-        if call is not None:
-            call.answered = monotonic_ns()
-            call.refusal = _words(error)
-            self._keep(ask.call, call)
+    def answered(self, call: ObservedCall, error: BaseException | None) -> None:
+        span = self._calls.get(call.call)
+        if span is not None:
+            span.answered = monotonic_ns()
+            span.refusal = _words(error)
+            self._keep(call.call, span)
 
-    def settled(self, call: Call[Any]) -> None:
-        asked = self._calls.get(call)
-        if asked is not None:
-            asked.settled = monotonic_ns()
-            asked.error = _words(call.error)
-            self._keep(call, asked)
+    def settled(self, call: Hashable, error: BaseException | None) -> None:
+        span = self._calls.get(call)
+        if span is not None:
+            span.settled = monotonic_ns()
+            span.error = _words(error)
+            self._keep(call, span)
 
-    def _keep(self, call: Call[Any], asked: Asked) -> None:
+    def _keep(self, call: Hashable, asked: Asked) -> None:
         if asked.is_over and self._calls.pop(call, None) is not None:
             self._rest.add_anywhere((spans.a_call, asked, 0))
 
     # -- connections
 
-    def linked(self, link: Link, why: str = "") -> None:
-        owner: Any = link._owner
+    def linked(self, link: ObservedLink, why: str) -> None:
+        owner: Any = link.owner
         jobs = getattr(owner, "jobs", None)
         if jobs is not None and jobs not in self._tables:
             self._tables[jobs] = link.uri, weakref.ref(owner)
             follow(jobs, self)
         why = why or _words(link.last_error)
-        self._rest.add_anywhere((spans.a_change, monotonic_ns(), link.uri, str(link.state), why))
+        self._rest.add_anywhere((spans.a_change, monotonic_ns(), link.uri, link.state_name, why))
 
     # -- `job_following.Follower`
 
@@ -229,25 +221,26 @@ class Trace(Observer):
         held = self._jobs.get(ticket)
         if held is None:
             name, whose = self._tables.get(ticket.jobs, ("", None))  # type: ignore[call-overload]  # as was followed
-            owner = None if whose is None else whose()
+            owner: Any = None if whose is None else whose()
             if hasattr(owner, "uri"):
-                track = _track(JOBS, owner, ticket.key)
+                track = _track(JOBS, owner.uri, ticket.key, _name_of(owner, ticket.key))
             else:
                 track = Track(JOBS, (name, ticket.key), f"{ticket.key} of {name}: jobs")
             held = self._jobs[ticket] = Held(track, ticket.job.value, str(ticket.owner))
         return held
 
 
-def _track(kind: str, connection: Any, key: Hashable, name: str | None = None) -> Track:
-    """Of a domain; of the whole hypervisor where ``key`` is None."""
-    uri = connection.uri
+def _track(kind: str, uri: str, key: Hashable, name: str | None) -> Track:
+    """Return the track of a domain, or of the whole hypervisor if ``key`` is None."""
     if key is None:
         return Track(kind, (uri, None), f"{uri}: {kind}")
-    if name is None:
-        known = getattr(connection, "known", None)
-        domain = None if known is None else known.get(key)
-        name = None if domain is None else domain.ref.name
     return Track(kind, (uri, key), f"{name or key} of {uri}: {kind}")
+
+
+def _name_of(connection: Any, key: Hashable) -> str | None:
+    known = getattr(connection, "known", None)
+    domain = None if known is None else known.get(key)
+    return None if domain is None else domain.ref.name
 
 
 def _words(error: BaseException | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 
 from .events import Emit
 from .request import Request
@@ -43,7 +43,7 @@ class Session(Subscription, Protocol):
 class Driver(Protocol):
     """One hypervisor."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Session:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> Session:
         """Open ``uri`` and call ``emit(event)`` on the bridge's loop for everything that happens from then on.
 
         Blocks until it is open: call it on a thread of its own where a loop is running.  `HypervisorError` where it

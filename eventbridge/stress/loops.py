@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eventbridge.bridge import Bridge, ErrorHandler
+from eventbridge.bridge import Bridge
 from eventbridge.core import host_lookup
+from eventbridge.core.bridge import ErrorHandler
 from eventbridge.errors import HostUnavailable
 
 DRAIN_SECONDS = 1.0

@@ -25,7 +25,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eventbridge.bridge import Bridge, ErrorHandler
+from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import ErrorHandler
 from eventbridge.core.masks import Events
 from eventbridge.testing.patience import PATIENCE
 

@@ -22,7 +22,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from eventbridge.bridge import Bridge, ErrorHandler
+from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import ErrorHandler
 from eventbridge.core.host import RunnableHost
 from eventbridge.errors import BridgeClosed, HostUnavailable, UnknownHandle
 from eventbridge.testing.fakes.clock import FakeClock

@@ -11,10 +11,12 @@ import pytest
 
 from eventbridge import Bridge, Events
 from eventbridge.adapters.hosts.select import SelectHost
+from eventbridge.core.bridge import BORN, BridgeCore
 from eventbridge.core.dispatcher import Dispatcher
-from eventbridge.core.observed import ObservedDispatcher, Observer, leave, observe
+from eventbridge.core.observed import ObservedDispatcher
+from eventbridge.core.observer import Observer
 from eventbridge.core.origin import Origin
-from eventbridge.diagnosis.bridged import BORN
+from eventbridge.diagnosis.tracing import Trace
 from eventbridge.stress.loops import bridge_on
 from eventbridge.testing import HostConformance, SteppingHost
 from tests.support.patience import PATIENCE
@@ -27,8 +29,8 @@ class TestSelectTraced(HostConformance):
 
     @pytest.fixture(autouse=True)
     def _traced(self) -> Iterator[None]:
-        def begin(bridge: Bridge) -> None:
-            bridge.trace(1000, pulse_seconds=None)
+        def begin(bridge: BridgeCore) -> None:
+            Trace(bridge, 1000, pulse_seconds=None).start()
 
         BORN.append(begin)
         yield
@@ -71,12 +73,12 @@ def heard() -> Heard:
 def test_every_callback_pass_and_free_is_told_once(stepping: SteppingHost, heard: Heard, scripted_fd: Any) -> None:
     fd = scripted_fd(content=b"x")
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         handle = bridge.add_handle(fd.fileno(), R, fd.callback)
         off = bridge.add_handle(fd.fileno(), 0, lambda *_: pytest.fail("turned off"))
         timeout = bridge.add_timeout(0, lambda id, opaque: bridge.remove_timeout(id), None, lambda opaque: None)
         stepping.step_until_idle()
-        leave(bridge, heard)
+        bridge.unobserve(heard)
         fd.send(b"more")
         stepping.step_until_idle()
     told = [(whose.kind, whose.id, events) for whose, events, _ in heard.calls]
@@ -102,7 +104,7 @@ def test_a_nested_pass_is_told_with_its_depth_and_what_it_took_from_the_outer_on
             stepping.step()
 
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         for fd in fds:
             bridge.add_handle(fd, R, ready)
         stepping.step_until_idle()
@@ -121,7 +123,7 @@ def test_a_callback_that_raises_is_told_and_reported_as_ever(stepping: SteppingH
         raise ZeroDivisionError
 
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         bridge.add_timeout(0, fails)
         stepping.step_until_idle()
     assert [(type(error), whose.kind) for error, whose in heard.failures] == [(ZeroDivisionError, "timeout")]
@@ -136,7 +138,7 @@ def test_a_keyboard_interrupt_leaves_nothing_running(stepping: SteppingHost, hea
         raise KeyboardInterrupt
 
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         bridge.add_timeout(0, interrupts)
         with pytest.raises(KeyboardInterrupt):
             stepping.step_until_idle()
@@ -148,7 +150,7 @@ def test_a_keyboard_interrupt_leaves_nothing_running(stepping: SteppingHost, hea
 def test_it_begins_after_the_pass_in_which_it_is_asked_for(stepping: SteppingHost, heard: Heard) -> None:
     def begin(id: int, opaque: object) -> None:
         bridge.remove_timeout(id)
-        observe(bridge, heard)
+        bridge.observe(heard)
         assert type(bridge._dispatcher) is Dispatcher
 
     with Bridge(stepping) as bridge:
@@ -165,7 +167,7 @@ def test_another_thread_leaves_the_exchange_to_the_loop_s(heard: Heard) -> None:
     host = SteppingHost()
     with Bridge(host) as bridge:
         host.here = False
-        observe(bridge, heard)
+        bridge.observe(heard)
         assert type(bridge._dispatcher) is Dispatcher, "this is not the thread to do it"
         host.here = True
         host.step()
@@ -179,8 +181,8 @@ def test_who_begins_and_leaves_at_once_on_several_threads_leaves_a_plain_dispatc
     def begin_and_leave() -> None:
         for _ in range(50):
             heard = Heard()
-            observe(bridge, heard)
-            leave(bridge, heard)
+            bridge.observe(heard)
+            bridge.unobserve(heard)
 
     with Bridge("select") as bridge:
         threads = [threading.Thread(target=begin_and_leave) for _ in range(4)]
@@ -197,12 +199,12 @@ def test_its_move_takes_the_observer_along(stepping: SteppingHost, heard: Heard)
     """D9."""
     other = SteppingHost()
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         bridge.move(other)
         bridge.add_timeout(0, lambda id, opaque: bridge.remove_timeout(id))
         other.step_until_idle()
         assert len(heard.calls) == 1
-        leave(bridge, heard)
+        bridge.unobserve(heard)
         assert type(bridge._dispatcher) is Dispatcher
         assert stepping.watched == {}
 
@@ -216,9 +218,9 @@ def test_on_a_real_loop_it_begins_and_ends_while_that_runs(loop: str, heard: Hea
         def tick(id: int, opaque: object) -> None:
             calls.append(id)
             if len(calls) == 3:
-                observe(bridge, heard)
+                bridge.observe(heard)
             if len(calls) == 6:
-                leave(bridge, heard)
+                bridge.unobserve(heard)
 
         timeout = bridge.add_timeout(1, tick)
         assert bridge.run(until=lambda: len(calls) >= 9, timeout=PATIENCE)
@@ -229,7 +231,7 @@ def test_on_a_real_loop_it_begins_and_ends_while_that_runs(loop: str, heard: Hea
 
 def test_who_is_called_often_is_looked_at_once(stepping: SteppingHost, heard: Heard) -> None:
     with Bridge(stepping) as bridge:
-        observe(bridge, heard)
+        bridge.observe(heard)
         bridge.add_timeout(0, lambda id, opaque: None)
         for _ in range(3):
             stepping.step()

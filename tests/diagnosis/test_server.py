@@ -17,6 +17,7 @@ import pytest
 
 from eventbridge import Bridge, EventBridgeError
 from eventbridge.diagnosis.client import Asking, is_socket
+from eventbridge.diagnosis.pulse import NO_LAG
 from eventbridge.testing import SteppingHost
 from tests.support.command import environment
 from tests.support.patience import PATIENCE
@@ -81,7 +82,7 @@ def test_a_trace_ends_when_the_asker_says_enough_and_is_whole(path: str) -> None
             assert bridge.run(until=lambda: not bridge.observers and not asker.is_alive(), timeout=PATIENCE)
         assert Picture(answers[0]).spans("callback", "application")
         bridge.run(timeout=0.01)
-        assert bridge.pulses == ()
+        assert bridge.stats().host_lag == NO_LAG
 
 
 def test_a_trace_of_some_seconds_is_answered_after_them(stepping: SteppingHost, path: str) -> None:

@@ -84,8 +84,8 @@ bridge.update_timeout(1, 5)
         "-X",
         "dev",
     )
-    assert "WARNING Bridge.add_timeout is hook side, and held up its caller for 0.0" in done.stderr
-    assert "WARNING Bridge.update_timeout is hook side" in done.stderr
+    assert "WARNING BridgeCore.add_timeout is hook side, and held up its caller for 0.0" in done.stderr
+    assert "WARNING BridgeCore.update_timeout is hook side" in done.stderr
     assert done.returncode == 0
 
 
@@ -110,7 +110,7 @@ with bridge._registry.lock:
 def test_a_callback_that_blocks_is_caught_in_the_act() -> None:
     done = python(
         """
-from eventbridge.diagnosis import bridged
+import eventbridge.bridge
 caught = threading.Event()
 class Catch(logging.Handler):
     def emit(self, record): caught.set()

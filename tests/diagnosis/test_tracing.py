@@ -21,6 +21,7 @@ from eventbridge.adapters.hosts.asyncio import AsyncioHost
 from eventbridge.adapters.hypervisors.sim.simulation import Simulation, forget, simulation_of
 from eventbridge.core.dispatcher import Dispatcher
 from eventbridge.diagnosis.process_wide import traced
+from eventbridge.diagnosis.pulse import NO_LAG
 from eventbridge.diagnosis.tracing import Trace
 from eventbridge.jobs import Jobs
 from eventbridge.testing import FakeClock, SteppingHost
@@ -120,7 +121,7 @@ def test_after_its_end_nothing_is_recorded_and_the_bridge_is_as_before(stepping:
         bridge.add_timeout(0, once(bridge))
         stepping.step()
         assert trace.to_json() == before
-        assert (type(bridge._dispatcher), bridge.observers, bridge.pulses) == (Dispatcher, (), ())
+        assert (type(bridge._dispatcher), bridge.observers, bridge.stats().host_lag) == (Dispatcher, (), NO_LAG)
 
 
 def test_a_handle_and_what_it_holds_may_go_though_they_are_in_a_trace(stepping: SteppingHost) -> None:

@@ -7,14 +7,14 @@
 The module of that name without the dots is libvirt-python's own, and is used as it is.
 """
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 
 from .hooks import trampoline
 
 __all__ = ["install", "installed"]
 
 
-def install(bridge: Bridge) -> None:
+def install(bridge: BridgeCore) -> None:
     """Serve libvirt from ``bridge``, in this process, from now on.  Any thread.
 
     libvirt accepts one event implementation for a process's life, so the first call must come before any connection
@@ -30,6 +30,6 @@ def install(bridge: Bridge) -> None:
     trampoline.install(bridge)
 
 
-def installed() -> Bridge | None:
+def installed() -> BridgeCore | None:
     """The bridge that serves libvirt now, or None."""
     return trampoline.bridge

@@ -11,7 +11,7 @@ from importlib import metadata
 
 import libvirt
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.hypervisor.events import Emit
 
 from . import install, installed
@@ -34,7 +34,7 @@ class LibvirtDriver:
     def __init__(self, keepalive: tuple[int, int] = KEEPALIVE) -> None:
         self._keepalive = keepalive
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> LibvirtSession:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> LibvirtSession:
         """Open ``uri``, emit its events and do what it is asked; libvirt is installed on ``bridge`` if it is not yet.
         Blocks.
 

@@ -25,8 +25,8 @@ from typing import Any, TypeAlias
 import libvirt
 import libvirtmod
 
-from eventbridge.bridge import Bridge
 from eventbridge.core.affinity import hook_side
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.transfer import NOBODYS
 from eventbridge.errors import BridgeClosed, EventBridgeError, HypervisorError, UnknownHandle
 
@@ -49,8 +49,8 @@ class Trampoline:
     """libvirt's side of whatever bridge is installed.  A process has one: `trampoline`."""
 
     def __init__(self) -> None:
-        self.bridge: Bridge | None = None
-        self._wanted: Bridge | None = None  # where it is to be, if not there
+        self.bridge: BridgeCore | None = None
+        self._wanted: BridgeCore | None = None  # where it is to be, if not there
         # libvirt's ids are the bridge's, but for those that a bridge had given out itself before libvirt came to it,
         # and for those that died with a bridge that was closed while libvirt held them: these are now `NOBODYS`.
         self._handles: dict[int, int] = {}
@@ -130,7 +130,7 @@ class Trampoline:
 
     # -- installing
 
-    def install(self, bridge: Bridge) -> None:
+    def install(self, bridge: BridgeCore) -> None:
         """Have libvirt served by ``bridge``, with all that it has registered.  Any thread; it waits for nothing."""
         with self._moving:
             if bridge.closed:
@@ -142,7 +142,7 @@ class Trampoline:
         if old is not bridge:  # with no lock held: it may call the old loop
             old.between_passes(functools.partial(self._follow, old))
 
-    def _follow(self, old: Bridge) -> None:
+    def _follow(self, old: BridgeCore) -> None:
         """Between two passes of ``old``.  Where the wanted bridge is closed by now, libvirt stays."""
         with self._moving:
             bridge = self._wanted
@@ -190,12 +190,12 @@ class Trampoline:
 
     # -- when something is not as it should be
 
-    def _installed(self) -> Bridge:
+    def _installed(self) -> BridgeCore:
         if self.bridge is None:
             raise BridgeClosed("no bridge is installed for libvirt")
         return self.bridge
 
-    def _once_more(self, what: str, error: Exception, call: Callable[[Bridge], None], raises: bool = False) -> int:
+    def _once_more(self, what: str, error: Exception, call: Callable[[BridgeCore], None], raises: bool = False) -> int:
         """A hook failed.  It may have met a move under way: when that is over, what it is about has a new home."""
         if isinstance(error, UnknownHandle | AttributeError):
             with self._moving:

@@ -16,7 +16,7 @@ from typing import Any
 
 import libvirt
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import EventBridgeError
 from eventbridge.hypervisor.events import Emit, Kind, Sequencer
 from eventbridge.hypervisor.model import DomainRef
@@ -141,7 +141,7 @@ class LibvirtSubscription:
             log.error("%s: an event could not be handed on: %s", self.uri, error, exc_info=error)
 
 
-def _soon(bridge: Bridge, step: Callable[[], None]) -> None:
+def _soon(bridge: BridgeCore, step: Callable[[], None]) -> None:
     """Call ``step`` once on the loop's thread, and keep nothing of it: a bridge remembers its slowest callback."""
     steps = [step]
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import eventbridge
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.masks import Events
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.events import Emit, Kind, Sequencer
@@ -39,7 +39,7 @@ class QmpDriver:
         self._open_seconds = open_seconds
         self._line_limit = line_limit
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> QmpSession:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> QmpSession:
         """As `eventbridge.hypervisor.driver.Driver.subscribe`."""
         until = monotonic() + self._open_seconds
         address = Address.parse(uri)
@@ -59,7 +59,7 @@ class QmpDriver:
 def _session(
     uri: str,
     address: Address,
-    bridge: Bridge,
+    bridge: BridgeCore,
     emit: Emit,
     source: QmpSource,
     link: Link,

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from eventbridge.bridge import Bridge
 from eventbridge.core.affinity import hook_side
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import BridgeClosed, BridgeForked, ConnectionLost, UnknownHandle
 from eventbridge.hypervisor.events import Kind
@@ -67,7 +67,7 @@ class QmpSession:
 
     operations = frozenset(OPERATIONS)
 
-    def __init__(self, bridge: Bridge, source: QmpSource, vm: Vm, tell: Callable[..., object]) -> None:
+    def __init__(self, bridge: BridgeCore, source: QmpSource, vm: Vm, tell: Callable[..., object]) -> None:
         self._bridge = bridge
         self._source = source
         self._vm = vm

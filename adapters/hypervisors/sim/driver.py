@@ -10,7 +10,7 @@ import resource
 from bisect import bisect_right
 
 import eventbridge
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.hypervisor.events import Emit
 
 from .hypervisor import PER_SOURCE, world_of
@@ -55,7 +55,7 @@ def make_room(uri: str, domains: int) -> None:
 class SimDriver:
     """See `driver`."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> Session:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> Session:
         """As `eventbridge.hypervisor.driver.Driver.subscribe`; any thread, also the loop's, and never for long.
 
         Raises the process's soft limit of open files where the domains need it.

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.dispatcher import BUDGET_SECONDS
 from eventbridge.errors import ConnectionLost, EventBridgeError
 from eventbridge.hypervisor.events import Emit, Kind, Sequencer
@@ -57,7 +57,7 @@ class Session:
 
     operations = frozenset(CALLS)
 
-    def __init__(self, uri: str, parameters: Parameters, world: World, bridge: Bridge, emit: Emit) -> None:
+    def __init__(self, uri: str, parameters: Parameters, world: World, bridge: BridgeCore, emit: Emit) -> None:
         self.uri = uri
         self.world = world
         self.parameters = parameters

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from types import GeneratorType
 from typing import Any, Protocol, TypeAlias
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import ConnectionLost, HypervisorError
 from eventbridge.hypervisor.request import Request
 from eventbridge.hypervisor.worker_pool import Work, Workers
@@ -37,7 +37,7 @@ class Wait:
 
     error = None
 
-    def __init__(self, bridge: Bridge, seconds: float) -> None:
+    def __init__(self, bridge: BridgeCore, seconds: float) -> None:
         self._bridge = bridge
         self._ms = max(1, round(seconds * 1000))
 

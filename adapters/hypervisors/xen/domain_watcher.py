@@ -29,7 +29,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.mailbox import Mailbox, Step
 from eventbridge.errors import BridgeClosed, BridgeForked, ConnectionLost, EventBridgeError, UnknownHandle
 from eventbridge.hypervisor.events import DomainEvent, Emit, Sequencer
@@ -92,7 +92,7 @@ class Toolstack(Protocol):
         """Nothing is told after this.  Any thread but inside the library; never waits for a dead xenstored."""
 
 
-OpenToolstack = Callable[[str, Bridge, Facts], Toolstack]
+OpenToolstack = Callable[[str, BridgeCore, Facts], Toolstack]
 OnLost = Callable[[str], object]
 """Called once on the loop's thread where xenstored has gone, after that was told: how that shows."""
 
@@ -112,7 +112,7 @@ class UpToDate:
 class Lookout:
     """See above.  A `eventbridge.hypervisor.driver.Subscription`, and the `Facts` of its toolstack."""
 
-    def __init__(self, uri: str, bridge: Bridge, emit: Emit, store: Store, on_lost: OnLost) -> None:
+    def __init__(self, uri: str, bridge: BridgeCore, emit: Emit, store: Store, on_lost: OnLost) -> None:
         self.uri = uri
         self.store = store
         self._on_lost = on_lost
@@ -135,7 +135,7 @@ class Lookout:
     def open(
         cls,
         uri: str,
-        bridge: Bridge,
+        bridge: BridgeCore,
         emit: Emit,
         store: Store,
         open_toolstack: OpenToolstack,

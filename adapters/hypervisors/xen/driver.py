@@ -19,7 +19,7 @@ import importlib
 from typing import Any
 from urllib.parse import urlsplit
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.events import Emit
 
@@ -35,7 +35,7 @@ _PACKAGES = {Generation.CALLBACKS: "libxl", Generation.WAITING_FD: "libxl41"}
 class LibxlDriver:
     """`eventbridge.hypervisor.driver.Driver` for ``libxl:///``."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> XenSession:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> XenSession:
         """As `eventbridge.hypervisor.driver.Driver.subscribe`.  `HypervisorUnavailable` where there is no libxl."""
         parts = urlsplit(uri)
         if parts.netloc or parts.path not in ("", "/") or parts.query:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.events import Emit
 from eventbridge.hypervisor.model import DomainInfo, DomainRef
@@ -50,7 +50,7 @@ class XenSession:
     find: Callable[[DomainRef], DomainRef]
     domid: Callable[[DomainRef], int]
 
-    def __init__(self, uri: str, bridge: Bridge) -> None:
+    def __init__(self, uri: str, bridge: BridgeCore) -> None:
         self.uri = uri
         self.bridge = bridge
         self.workers = Workers(uri)
@@ -69,7 +69,7 @@ class XenSession:
     def open(
         cls,
         uri: str,
-        bridge: Bridge,
+        bridge: BridgeCore,
         emit: Emit,
         store: Store,
         open_toolstack: OpenToolstack,

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.host_lookup import awaiting
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import HostUnavailable, HypervisorError
@@ -129,7 +129,7 @@ class Operation:
 
 
 class _Owner(Protocol):
-    bridge: Bridge
+    bridge: BridgeCore
 
     def tell(self, operation: Operation) -> None: ...
 
@@ -139,7 +139,7 @@ class _Owner(Protocol):
 class Operations:
     """Those of one ctx.  ``completed`` is the callback of them all; it must outlive the ctx."""
 
-    def __init__(self, ctx: Ctx, bridge: Bridge, mailbox: Mailbox) -> None:
+    def __init__(self, ctx: Ctx, bridge: BridgeCore, mailbox: Mailbox) -> None:
         self.bridge = bridge
         self.completed = types.Completed(self._completed)
         self._ctx = ctx

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.mailbox import Mailbox
 from eventbridge.errors import BridgeClosed, BridgeForked, HypervisorError, UnknownHandle
 from eventbridge.hypervisor.model import DomainInfo
@@ -53,7 +53,7 @@ class Context:
 
     def __init__(
         self,
-        bridge: Bridge,
+        bridge: BridgeCore,
         uri: str = "libxl:///",
         on_event: OnEvent | None = None,
         *,

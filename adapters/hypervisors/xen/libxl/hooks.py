@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eventbridge.bridge import LONGEST_TIMEOUT
 from eventbridge.core.affinity import hook_side, loop_side
+from eventbridge.core.bridge import LONGEST_TIMEOUT
 from eventbridge.core.masks import FROM_KERNEL
 from eventbridge.core.models import CallbackModel
 from eventbridge.errors import BridgeClosed, BridgeForked, EventBridgeError, UnknownHandle

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.hypervisor.model import DomainRef
 
 from ..disks import drives
@@ -23,7 +23,7 @@ from .events import Event, EventKind, Generator
 class LibxlToolstack:
     """`eventbridge.adapters.hypervisors.xen.domain_watcher.Toolstack`."""
 
-    def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
+    def __init__(self, uri: str, bridge: BridgeCore, facts: Facts) -> None:
         self._facts = facts
         self._followed: dict[int, list[Generator]] = {}
         self._tell: dict[EventKind, Callable[[Event], None]] = {
@@ -87,6 +87,6 @@ class LibxlToolstack:
             tell(event)
 
 
-def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> LibxlToolstack:
+def open_toolstack(uri: str, bridge: BridgeCore, facts: Facts) -> LibxlToolstack:
     """Blocks; `HypervisorError` where libxl cannot be opened."""
     return LibxlToolstack(uri, bridge, facts)

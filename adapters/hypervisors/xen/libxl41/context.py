@@ -12,7 +12,7 @@ import ctypes
 import uuid
 from collections.abc import Callable, Iterator
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.model import DomainInfo, DomainRef, State
 
@@ -118,7 +118,7 @@ class Context:
             cpu_time=found.cpu_time,
         )
 
-    def request(self, bridge: Bridge, what: str, domid: int) -> None:
+    def request(self, bridge: BridgeCore, what: str, domid: int) -> None:
         """``what`` is pause, unpause, shutdown, reboot or destroy.  Blocks until libxl has done it; `HypervisorError`,
         also on the running loop's own thread, which would stand still.
         """

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Sequence
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import BridgeClosed, BridgeForked, UnknownHandle
 from eventbridge.hypervisor.model import DomainRef
 
@@ -25,7 +25,7 @@ CLOSE_SECONDS = 2.0
 class Libxl41Toolstack:
     """`eventbridge.adapters.hypervisors.xen.domain_watcher.Toolstack`."""
 
-    def __init__(self, uri: str, bridge: Bridge, facts: Facts) -> None:
+    def __init__(self, uri: str, bridge: BridgeCore, facts: Facts) -> None:
         self._bridge = bridge
         self.context = Context(uri, self._teardown)
         self._source: EventSource | None = None
@@ -83,6 +83,6 @@ class Libxl41Toolstack:
             self._source.stop()
 
 
-def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> Libxl41Toolstack:
+def open_toolstack(uri: str, bridge: BridgeCore, facts: Facts) -> Libxl41Toolstack:
     """Blocks; `HypervisorError` where libxl cannot be opened."""
     return Libxl41Toolstack(uri, bridge, facts)

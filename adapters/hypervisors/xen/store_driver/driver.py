@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import HypervisorError, HypervisorUnavailable
 from eventbridge.hypervisor.events import Emit
 
@@ -22,7 +22,7 @@ from .toolstack import open_toolstack
 class XenstoreDriver:
     """`eventbridge.hypervisor.driver.Driver` for ``xenstore:///``."""
 
-    def subscribe(self, uri: str, bridge: Bridge, emit: Emit) -> XenSession:
+    def subscribe(self, uri: str, bridge: BridgeCore, emit: Emit) -> XenSession:
         """As `eventbridge.hypervisor.driver.Driver.subscribe`.  Without a path it is this machine's xenstored, through
         libxenstore where that is installed; with one, the socket or device there, by the wire protocol.
         """

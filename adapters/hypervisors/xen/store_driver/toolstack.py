@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eventbridge.bridge import Bridge
+from eventbridge.core.bridge import BridgeCore
 from eventbridge.errors import HypervisorError
 from eventbridge.hypervisor.model import DomainRef
 
@@ -131,6 +131,6 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="replace")
 
 
-def open_toolstack(uri: str, bridge: Bridge, facts: Facts) -> XenstoreToolstack:
+def open_toolstack(uri: str, bridge: BridgeCore, facts: Facts) -> XenstoreToolstack:
     """`eventbridge.adapters.hypervisors.xen.domain_watcher.OpenToolstack`."""
     return XenstoreToolstack(facts)
