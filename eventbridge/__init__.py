@@ -11,6 +11,7 @@ from .connection.event_stream import EventStream, StreamLagged
 from .core.host import HostLoop
 from .core.masks import Events
 from .core.models import CallbackModel, DirectSource
+from .core.version import VERSION
 from .diagnosis.slow import SlowCallback
 from .diagnosis.stats import Stats
 from .diagnosis.tracing import Trace
@@ -29,7 +30,7 @@ from .hypervisor.events import DomainEvent, Kind
 from .jobs import Job, Progress
 from .jobs.errors import JobAborted, JobBusy, JobTimeout
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Backoff",

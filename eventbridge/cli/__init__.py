@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from eventbridge import __version__
+from eventbridge.core.version import VERSION
 from eventbridge.errors import EventBridgeError
 
 from . import terminal
@@ -91,7 +91,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         description="One event dispatcher for every hypervisor control library, on whichever event loop runs here.",
         epilog="eventbridge COMMAND --help tells about a command, with examples.",
     )
-    parser.add_argument("--version", action="version", version=f"eventbridge {__version__}")
+    parser.add_argument("--version", action="version", version=f"eventbridge {VERSION}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     if command in COMMANDS:
         importlib.import_module(f"{__name__}.{command}").register(subparsers)

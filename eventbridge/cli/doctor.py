@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eventbridge import __version__
 from eventbridge.core import host_lookup
+from eventbridge.core.version import VERSION
 
 from . import terminal
 
@@ -118,7 +118,7 @@ def system() -> dict[str, Any]:
     """What the machine has that matters here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return {
-        "eventbridge": __version__,
+        "eventbridge": VERSION,
         "python": f"{platform.python_version()} ({platform.python_implementation()}, {sys.executable})",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "epoll": hasattr(select, "epoll"),

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from eventbridge import __version__
+from eventbridge.core.version import VERSION
 
 from .conformance.rules import RULES
 
@@ -140,7 +140,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Python's and the platform's versions with it."""
         return {
-            "eventbridge": __version__,
+            "eventbridge": VERSION,
             "python": platform.python_version(),
             "implementation": platform.python_implementation(),
             "platform": platform.platform(),

@@ -12,9 +12,9 @@ import select
 from time import monotonic
 from typing import Any, NamedTuple
 
-import eventbridge
 from eventbridge.core.bridge import BridgeCore
 from eventbridge.core.masks import Events
+from eventbridge.core.version import VERSION
 from eventbridge.errors import ConnectionLost, EventBridgeError, HypervisorError
 from eventbridge.hypervisor.events import Emit, Kind, Sequencer
 from eventbridge.hypervisor.model import DomainRef
@@ -53,7 +53,7 @@ class QmpDriver:
             raise
 
     def version(self) -> str:
-        return f"QMP, part of eventbridge {eventbridge.__version__}"
+        return f"QMP, part of eventbridge {VERSION}"
 
 
 def _session(

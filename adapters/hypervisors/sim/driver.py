@@ -9,8 +9,8 @@ import os
 import resource
 from bisect import bisect_right
 
-import eventbridge
 from eventbridge.core.bridge import BridgeCore
+from eventbridge.core.version import VERSION
 from eventbridge.hypervisor.events import Emit
 
 from .hypervisor import PER_SOURCE, world_of
@@ -73,7 +73,7 @@ class SimDriver:
         return session
 
     def version(self) -> str:
-        return f"simulated, part of eventbridge {eventbridge.__version__}"
+        return f"simulated, part of eventbridge {VERSION}"
 
 
 driver = SimDriver()
