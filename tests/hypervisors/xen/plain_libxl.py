@@ -48,6 +48,7 @@ class PlainLibxl:
     def __init__(self) -> None:
         self.library = C.CDLL(f"libxenlight.so.{packages.version()}")
         self.library.libxl_list_domain.restype = C.c_void_p
+        self.library.libxl_domid_to_name.restype = C.c_void_p
         self.events: list[tuple[int, int, int]] = []
         self._logs = C.CDLL("libxentoollog.so.1")
         self._logs.xtl_createlogger_stdiostream.restype = C.c_void_p
@@ -78,11 +79,21 @@ class PlainLibxl:
 
     @contextlib.contextmanager
     def watching(self, domid: int) -> Iterator[None]:
-        """Its shutdown and death are told meanwhile."""
+        """Collect the domain's shutdown and death meanwhile.
+
+        xenstored fires a new watch once at once, just after it has answered.  It answers the next request behind that:
+        when the block begins, the first firing has been taken, and no later pass looks at the domain because of it.
+        """
         generator = C.c_void_p()
         assert self.call("libxl_evenable_domain_death", domid, C.c_uint64(0), C.byref(generator)) == 0
+        self._ask_xenstored(domid)
+        self.settle()
         yield
         self.library.libxl_evdisable_domain_death(self.context, generator)
+
+    def _ask_xenstored(self, domid: int) -> None:
+        name = C.c_void_p(self.library.libxl_domid_to_name(self.context, domid))
+        C.CDLL(None).free(name)
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
