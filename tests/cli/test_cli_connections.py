@@ -9,7 +9,7 @@ import pytest
 
 from eventbridge import Bridge
 from eventbridge.cli.connections import Sources
-from eventbridge.hypervisor import driver as drivers
+from eventbridge.hypervisor import lookup
 from eventbridge.hypervisor.events import DomainEvent, Emit
 from tests.support.patience import PATIENCE
 
@@ -61,7 +61,7 @@ class Gated:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
     driver = Gated()
-    monkeypatch.setattr(drivers, "find", lambda uri: driver)
+    monkeypatch.setattr(lookup, "find", lambda uri: driver)
     yield driver
     driver.gate.set()
 

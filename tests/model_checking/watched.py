@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from eventbridge import bridge
-from eventbridge.core import binding, dispatcher, fdtable, handles, registry, timers
+from eventbridge.core import binding, bridge, dispatcher, fdtable, handles, registry, timers
 from tests.model_checking.scheduler import UNSEEN, ControlledLock, Op, Run
 
 UNSEEN.add(__file__)

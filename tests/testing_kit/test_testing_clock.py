@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbridge import Bridge, bridge
-from eventbridge.core import dispatcher, timers
+from eventbridge import Bridge
+from eventbridge.core import bridge, dispatcher, timers
 from eventbridge.core.poller import EpollPoller
 from eventbridge.testing import FakeClock, SteppingHost
 from eventbridge.testing.fakes.clock import ClockPoller
